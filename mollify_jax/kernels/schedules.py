@@ -1,0 +1,118 @@
+"""How strongly temperature t in [0, 1] degrades an image and its label.
+
+All functions are elementwise over any shape, compute in float32 and return
+float32. Each uses the form that keeps float32 within 1e-6 of the exact value
+(relative for widths and times, absolute for the rest) and a finite gradient
+at both ends where the exact gradient is finite.
+
+Source of every schedule: Heinonen et al. 2025 (arXiv 2406.01494), section 3.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+
+def alpha(t: jax.Array) -> jax.Array:
+  """Signal weight cos(pi t / 2): 1 at t = 0 and exactly 0 at t = 1."""
+  # The sine of the complement: float32 cos(pi / 2) would leave -4e-8.
+  return jnp.sin(0.5 * math.pi * (1.0 - _float32(t)))
+
+
+def sigma(t: jax.Array) -> jax.Array:
+  """Noise weight sin(pi t / 2): exactly 0 at t = 0, 1 at t = 1."""
+  return jnp.sin(0.5 * math.pi * _float32(t))
+
+
+def snr(t: jax.Array) -> jax.Array:
+  """Signal-to-noise ratio alpha^2 / sigma^2: infinite at t = 0, 0 at t = 1."""
+  return jnp.square(alpha(t) / sigma(t))
+
+
+def noise_gamma(t: jax.Array, power: float | jax.Array = 1.0) -> jax.Array:
+  """Label softening of a noised image: sin^2(pi t / 2)^power.
+
+  Equals (1 / (1 + SNR))^power, but is computed without the ratio, whose
+  gradient is NaN at t = 0.
+
+  Args:
+    t: float[...], temperature in [0, 1].
+    power: k_n > 0, scalar or of t's shape. k < 1 softens labels early
+      ("greedy"), 1 is the paper's default, 100 amounts to no softening.
+
+  Returns:
+    float32[...] in [0, 1]: 0 at t = 0, 1 at t = 1. The gradient at t = 0 is
+    finite for power >= 1/2.
+  """
+  t = _float32(t)
+  # Powers magnify rounding by a factor of k. Near t = 1, where the result is
+  # not small, start from log(1 - alpha^2), which float32 resolves best there.
+  near_zero = t < 0.5
+  low = jnp.where(near_zero, t, 0.25)
+  high = jnp.where(near_zero, 0.75, t)
+  return jnp.where(
+    near_zero,
+    jnp.power(sigma(low), 2.0 * power),
+    jnp.exp(power * jnp.log1p(-jnp.square(alpha(high)))),
+  )
+
+
+def blur_gamma(t: jax.Array, power: float | jax.Array = 1.0) -> jax.Array:
+  """Label softening of a blurred image: t^power.
+
+  Args:
+    t: float[...], temperature in [0, 1].
+    power: k_b > 0, scalar or of t's shape; see `noise_gamma`.
+
+  Returns:
+    float32[...] in [0, 1]: 0 at t = 0, 1 at t = 1. The gradient at t = 0 is
+    finite for power >= 1.
+  """
+  return jnp.power(_float32(t), power)
+
+
+def blur_width(
+  t: jax.Array, minimum: float = 0.3, maximum: float = 32.0
+) -> jax.Array:
+  """Blur width in pixels: exp((1 - t) ln minimum + t ln maximum).
+
+  Args:
+    t: float[...], temperature in [0, 1].
+    minimum: width at t = 0 in pixels, > 0, static. The paper's is 0.3: blur
+      at t = 0 is slight, not none.
+    maximum: width at t = 1 in pixels, >= minimum, static. The paper's is the
+      image width W.
+
+  Returns:
+    float32[...], from `minimum` to `maximum`, geometric in t.
+
+  Raises:
+    ValueError: not 0 < minimum <= maximum.
+  """
+  if not 0 < minimum <= maximum < math.inf:
+    raise ValueError(
+      f'blur widths must satisfy 0 < minimum <= maximum, got '
+      f'minimum={minimum!r} and maximum={maximum!r} pixels'
+    )
+  t = _float32(t)
+  # Measured from the nearer end, so that the exponent, and with it the
+  # rounding error, is at most half as large.
+  ratio = math.log(maximum / minimum)
+  return jnp.where(
+    t < 0.5,
+    minimum * jnp.exp(ratio * t),
+    maximum * jnp.exp(-ratio * (1.0 - t)),
+  )
+
+
+def dissipation_time(width: jax.Array) -> jax.Array:
+  """Heat-equation time tau = width^2 / 2 in squared pixels.
+
+  A Gaussian of standard deviation `width` is the heat kernel at this time.
+  """
+  return 0.5 * jnp.square(_float32(width))
+
+
+def _float32(t: jax.Array) -> jax.Array:
+  return jnp.asarray(t, jnp.float32)

@@ -1,0 +1,60 @@
+"""Shape and dtype checks, made while tracing and therefore free at run time."""
+
+import jax
+import jax.numpy as jnp
+
+
+def check_image(image: jax.Array, function: str, batch_function: str) -> None:
+  """Refuses anything but one float[H, W, C] image with at least one pixel.
+
+  Args:
+    image: what the caller received.
+    function: the caller's name, for the message.
+    batch_function: the function that takes a batch, for the message.
+
+  Raises:
+    ValueError: `image` is not rank 3, or has no pixels.
+    TypeError: `image` is not floating point.
+  """
+  shape = jnp.shape(image)
+  if len(shape) != 3:
+    raise ValueError(
+      f'{function} takes one image [H, W, C], got shape {shape!r}; '
+      f'for a batch [B, H, W, C] call {batch_function}'
+    )
+  if 0 in shape:
+    raise ValueError(f'{function} got an image without pixels: {shape!r}')
+  dtype = jnp.result_type(image)
+  if not jnp.issubdtype(dtype, jnp.floating):
+    raise TypeError(
+      f'{function} takes normalised floating-point images, got dtype '
+      f'{dtype.name!r}; convert first: (image / 255 - mean) / std'
+    )
+
+
+def check_vector(vector: jax.Array, function: str, batch_function: str) -> None:
+  """Refuses anything but one non-empty [K] vector (a label, logits).
+
+  Raises:
+    ValueError: `vector` is not rank 1, or is empty.
+  """
+  shape = jnp.shape(vector)
+  if len(shape) != 1 or 0 in shape:
+    raise ValueError(
+      f'{function} takes one vector [K], got shape {shape!r}; '
+      f'for a batch [B, K] call {batch_function}'
+    )
+
+
+def check_scalar(value: jax.Array, name: str, function: str) -> None:
+  """Refuses anything but a scalar, so that [B] never broadcasts over [B, K].
+
+  Raises:
+    ValueError: `value` is not rank 0.
+  """
+  shape = jnp.shape(value)
+  if shape != ():
+    raise ValueError(
+      f'{function} takes one scalar {name} per example, got shape {shape!r}; '
+      f'map over a batch with jax.vmap or call the plural function'
+    )
