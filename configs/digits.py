@@ -1,0 +1,81 @@
+r"""Handwritten digits (8x8, embedded in scikit-learn) on a laptop CPU.
+
+  python -m mollify_jax.main --config=configs/digits.py --workdir=/tmp/digits
+  python -m mollify_jax.main --config=configs/digits.py:plain --workdir=...
+
+Variants: plain, diffusion, blur, diffusion_blur (the default).
+
+The label powers are 2, not the paper's 1: digits stay recognisable for longer
+than photographs, and with 1 the network is under-confident.
+"""
+
+import ml_collections
+
+VARIANTS = {  # which roles an example may be dealt
+  'plain': ('clean',),
+  'diffusion': ('clean', 'noise'),
+  'blur': ('clean', 'blur'),
+  'diffusion_blur': ('clean', 'noise', 'blur'),
+}
+
+
+def get_config(variant: str = 'diffusion_blur') -> ml_collections.ConfigDict:
+  """The configuration of one variant."""
+  if variant not in VARIANTS:
+    raise ValueError(
+      f'unknown variant {variant!r}; choose from {", ".join(VARIANTS)}'
+    )
+  config = ml_collections.ConfigDict()
+  config.seed = 0
+  config.method = variant
+  config.data = {
+    'name': 'digits',
+    'path': '',
+    'data_dir': '',
+    'train_examples': 0,
+    'test_examples': 0,
+  }
+
+  config.augment = ('crop', 'rotate')  # a flipped digit is no digit
+  config.augment_options = {'crop_padding': 1, 'rotate_degrees': 10.0}
+  config.mollify = {
+    'roles': VARIANTS[variant],
+    'beta_a': 1.0,
+    'beta_b': 2.0,
+    'noise_power': 2.0,
+    'blur_power': 2.0,
+    'blur_width_min': 0.3,
+    'blur_width_max': 8.0,
+    'label_rule': 'smooth',
+    'assignment': 'stratified',
+  }
+
+  config.model = 'small_cnn'
+  config.dtype = 'auto'
+  config.loss = 'cross_entropy'
+  config.label_smoothing = 0.0
+  config.batch_size = 64
+  config.epochs = 60
+  config.optimizer = {
+    'learning_rate': 0.05,
+    'momentum': 0.9,
+    'nesterov': False,
+    'weight_decay': 5e-4,
+    'weight_decay_form': 'coupled',
+    'schedule': 'cosine_per_step',
+    'warmup_epochs': 0.0,
+    'gradient_clip': 0.0,
+    'ema_decay': 0.0,
+  }
+
+  config.steps_per_call = 110
+  config.checkpoint_every_steps = 440
+  config.keep_checkpoints = 2
+  config.eval = {
+    'batch_size': 360,
+    'temperatures': (0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9),
+    'every_epochs': 20,
+    'seed': 0,
+  }
+  config.tensorboard = False
+  return config

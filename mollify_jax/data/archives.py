@@ -1,0 +1,372 @@
+"""Data sets in one .npz file, of encoded images or of plain arrays.
+
+Encoded (JPEG or PNG; image i is bytes[offsets[i]:offsets[i + 1]]), for the
+splits `train` and `test`:
+
+  train_bytes uint8[B]   train_offsets int[N + 1]   train_labels int[N]
+
+Plain:
+
+  train_images uint8[N, H, W, C] or uint8[N, H, W]   train_labels int[N]
+
+and in both, optionally, class_names str[K]; without it the classes are '0',
+'1', ... up to the largest label.
+"""
+
+import contextlib
+import hashlib
+import itertools
+import logging
+import os
+import pathlib
+import secrets
+from collections.abc import Iterator, Mapping
+from typing import BinaryIO
+
+import numpy as np
+
+from mollify_jax.data import dataset
+from mollify_jax.data.dataset import SPLITS, Dataset
+from mollify_jax.data.decoding import decode_images
+
+ENCODED = tuple(f'{s}_{k}' for s in SPLITS for k in ('bytes', 'offsets'))
+PLAIN = tuple(f'{s}_images' for s in SPLITS)
+LABELS = tuple(f'{s}_labels' for s in SPLITS)
+
+# Raise it when the same archive would give other arrays than before.
+CACHE_VERSION = 1
+
+
+def load(
+  path: str | os.PathLike, cache_dir: str | os.PathLike
+) -> dataset.Dataset:
+  """Reads an archive; what had to be decoded is decoded once.
+
+  The decoded arrays are kept in `cache_dir/<sha256 of the archive>.npz`, not
+  compressed. That file appears whole or not at all, its checksums are verified
+  whenever it is read, and if anything is wrong with it, it is made anew.
+
+  Args:
+    path: an .npz file in one of the layouts above.
+    cache_dir: made when needed; not used for plain arrays.
+
+  Returns:
+    The data set, named after the file. Images are RGB, unless every one of
+    them is grey, which gives one channel. mean and std are those of the
+    training pixels.
+
+  Raises:
+    FileNotFoundError, IsADirectoryError: there is no such file.
+    TypeError: an array of the wrong dtype.
+    ValueError: not an archive, cut short or damaged, pickled objects, members
+      missing, or contents that contradict each other.
+    OSError: the cache cannot be written.
+  """
+  path = pathlib.Path(path).expanduser()
+  _check_file(path)
+  with open(path, 'rb') as file:
+    fingerprint = hashlib.file_digest(file, 'sha256').hexdigest()
+  cache_path = pathlib.Path(cache_dir).expanduser() / f'{fingerprint}.npz'
+  cached = _read_cache(cache_path, path.stem, fingerprint)
+  if cached is not None:
+    return cached
+  with _naming(path):
+    members = _read_members(path)
+    is_encoded = ENCODED[0] in members
+    images = _decoded(members) if is_encoded else _plain(members)
+    result = _make_dataset(path.stem, fingerprint, images, members)
+  if is_encoded:
+    _write_cache(cache_path, result)
+  return result
+
+
+def channel_statistics(
+  images: np.ndarray,
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+  """(mean, std) per channel of uint8[N, H, W, C], in units of 255."""
+  channels = images.shape[3]
+  total = np.zeros(channels)
+  total_squares = np.zeros(channels)
+  # In parts, because float64 takes eight times the room. The sums are of whole
+  # numbers below 2^53 and so exact in any order.
+  for begin in range(0, len(images), 1024):
+    part = images[begin : begin + 1024].reshape(-1, channels)
+    part = part.astype(np.float64)
+    total += part.sum(axis=0)
+    total_squares += np.einsum('nc,nc->c', part, part)
+  count = images.size // channels
+  mean = total / count
+  std = np.sqrt(np.maximum(total_squares / count - mean**2, 0))
+  return tuple((mean / 255).tolist()), tuple((std / 255).tolist())
+
+
+def _check_file(path: pathlib.Path) -> None:
+  """Refuses what is obviously no .npz file, before hashing all of it."""
+  if path.is_dir():
+    raise IsADirectoryError(
+      f'archive {str(path)!r} is a directory; wanted an .npz file'
+    )
+  if not path.exists():
+    raise FileNotFoundError(
+      f'archive {str(path)!r} does not exist; wanted an .npz file; check the '
+      'path'
+    )
+  with open(path, 'rb') as file:
+    start = file.read(4)
+  if not start:
+    raise ValueError(
+      f'archive {str(path)!r} is empty; wanted an .npz file; copy it again'
+    )
+  if start != b'PK\x03\x04':
+    raise ValueError(
+      f'archive {str(path)!r} is not an .npz file: it starts with {start!r}; '
+      'write it with numpy.savez'
+    )
+
+
+@contextlib.contextmanager
+def _naming(path: pathlib.Path) -> Iterator[None]:
+  """Puts the archive's path before the messages raised inside."""
+  try:
+    yield
+  except (TypeError, ValueError) as error:
+    # Not type(error): UnicodeDecodeError, a ValueError, takes five arguments.
+    kind = TypeError if isinstance(error, TypeError) else ValueError
+    raise kind(f'archive {str(path)!r}: {error}') from error
+
+
+def _read_members(path: pathlib.Path) -> dict[str, np.ndarray]:
+  """The arrays of one of the two layouts, none of them looked into yet."""
+  # Opened here, because numpy.load forgets to close what is no zip file.
+  with open(path, 'rb') as file, _open(file) as archive:
+    present = set(archive.files)
+    is_plain = present.isdisjoint(ENCODED) and not present.isdisjoint(PLAIN)
+    wanted = (*(PLAIN if is_plain else ENCODED), *LABELS)
+    missing = [name for name in wanted if name not in present]
+    if missing:
+      other = (
+        ''
+        if present & {*PLAIN, *ENCODED}
+        else (f' or, for plain arrays, {", ".join(PLAIN)}')
+      )
+      raise ValueError(
+        f'it lacks {", ".join(missing)}{other}; it holds '
+        f'{", ".join(sorted(present)) or "nothing"}; add what is missing'
+      )
+    optional = present & {'class_names'}
+    return {name: _member(archive, name) for name in (*wanted, *optional)}
+
+
+def _open(file: BinaryIO) -> np.lib.npyio.NpzFile:
+  try:
+    return np.load(file, allow_pickle=False)
+  except Exception as error:  # zipfile, zlib, struct, ...: all say: damaged
+    raise _damaged('it', error) from error
+
+
+def _member(archive: np.lib.npyio.NpzFile, name: str) -> np.ndarray:
+  try:
+    array = archive[name]
+  except Exception as error:  # as above
+    if 'pickle' in str(error):
+      raise ValueError(
+        f'member {name} holds pickled Python objects, which are never loaded; '
+        'wanted a plain array; write it with a numeric or string dtype'
+      ) from error
+    raise _damaged(f'member {name}', error) from error
+  if not isinstance(array, np.ndarray):
+    raise ValueError(f'member {name} is not an array; write it as .npy')
+  return array
+
+
+def _damaged(what: str, error: Exception) -> ValueError:
+  reason = ' '.join(str(error).split()) or type(error).__name__
+  return ValueError(
+    f'{what} is cut short or damaged ({reason}); wanted a whole .npz file; '
+    'copy or write it again'
+  )
+
+
+def _decoded(members: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+  """Train and test images from their encoded bytes."""
+  files = {split: _encoded_files(split, members) for split in SPLITS}
+  # Minutes of decoding may follow, so what is quick to check comes first.
+  num_classes = len(_class_names(members))
+  for split in SPLITS:
+    labels = members[f'{split}_labels']
+    dataset.check_labels(split, labels, len(files[split]), num_classes)
+  train_images, train_grey = decode_images('train', files['train'])
+  test_images, test_grey = decode_images(
+    'test', files['test'], train_images.shape[1:3]
+  )
+  images = [train_images, test_images]
+  if train_grey and test_grey:
+    return [np.ascontiguousarray(array[..., :1]) for array in images]
+  return images
+
+
+def _encoded_files(
+  split: str, members: Mapping[str, np.ndarray]
+) -> list[memoryview]:
+  """The file of each image of one split."""
+  data = members[f'{split}_bytes']
+  offsets = members[f'{split}_offsets']
+  if data.dtype != np.uint8 or data.ndim != 1:
+    raise TypeError(
+      f'{split}_bytes must be uint8 of rank 1, got {data.dtype} of shape '
+      f'{data.shape!r}'
+    )
+  if not np.issubdtype(offsets.dtype, np.integer) or offsets.ndim != 1:
+    raise TypeError(
+      f'{split}_offsets must be integers of rank 1, got {offsets.dtype} of '
+      f'shape {offsets.shape!r}'
+    )
+  if len(offsets) < 2:
+    raise ValueError(
+      f'{split}_offsets must hold one number more than there are images, and '
+      f'one image at least; got {len(offsets)} of them'
+    )
+  offsets = offsets.tolist()  # of unbounded Python integers: nothing wraps
+  for index, (begin, end) in enumerate(itertools.pairwise(offsets)):
+    if not 0 <= begin < end <= len(data):
+      raise ValueError(
+        f'{split}_offsets[{index}:{index + 2}] is [{begin}, {end}], wanted '
+        f'two increasing positions in [0, {len(data)}], the length of '
+        f'{split}_bytes; write both again'
+      )
+  view = np.ascontiguousarray(data).data
+  return [view[begin:end] for begin, end in itertools.pairwise(offsets)]
+
+
+def _plain(members: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+  """Train and test images that were never encoded."""
+  result = []
+  for split in SPLITS:
+    images = members[f'{split}_images']
+    if images.ndim == 3:
+      images = images[..., np.newaxis]
+    dataset.check_images(split, images)
+    if images.shape[1] in (1, 3) and images.shape[3] not in (1, 3):
+      raise ValueError(
+        f'{split} images of shape {images.shape!r} look like [N, C, H, W], '
+        'wanted [N, H, W, C]; move the channels to the end'
+      )
+    result.append(images)
+  return result
+
+
+def _make_dataset(
+  name: str,
+  fingerprint: str,
+  images: list[np.ndarray],
+  members: Mapping[str, np.ndarray],
+) -> Dataset:
+  """Checks what is left to check and puts the parts together."""
+  train_images, test_images = images
+  class_names = _class_names(members)
+  for split, array in zip(SPLITS, images, strict=True):
+    labels = members[f'{split}_labels']
+    dataset.check_labels(split, labels, len(array), len(class_names))
+  mean, std = channel_statistics(train_images)
+  return Dataset(
+    name=name,
+    train_images=train_images,
+    train_labels=members['train_labels'].astype(np.int32),
+    test_images=test_images,
+    test_labels=members['test_labels'].astype(np.int32),
+    class_names=class_names,
+    mean=mean,
+    std=std,
+    fingerprint=fingerprint,
+  )
+
+
+def _class_names(members: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+  """As stored; else '0', '1', ... up to the largest label."""
+  if 'class_names' in members:
+    names = members['class_names']
+    if names.dtype.kind not in 'US' or names.ndim != 1 or not names.size:
+      raise ValueError(
+        'class_names must be a list of strings, one per class, got '
+        f'{names.dtype} of shape {names.shape!r}'
+      )
+    return tuple(names.astype(str).tolist())
+  largest = max(_largest_label(members, split) for split in SPLITS)
+  num_images = members['train_labels'].size
+  if largest >= num_images:
+    raise ValueError(
+      f'a label is {largest} while there are {num_images} training images; '
+      'wanted class indices counted from 0; number the classes anew or add '
+      'class_names'
+    )
+  return tuple(str(label) for label in range(max(largest, 0) + 1))
+
+
+def _largest_label(members: Mapping[str, np.ndarray], split: str) -> int:
+  labels = members[f'{split}_labels']
+  if not np.issubdtype(labels.dtype, np.integer) or not labels.size:
+    raise TypeError(
+      f'{split} labels must be integer class indices, one per image, got '
+      f'{labels.dtype} of shape {labels.shape!r}'
+    )
+  return int(labels.max())
+
+
+def _read_cache(
+  path: pathlib.Path, name: str, fingerprint: str
+) -> Dataset | None:
+  """The cached data set, or None if there is none that can be trusted."""
+  if not path.exists():
+    return None
+  try:
+    # Reading a member to its end makes zipfile verify its CRC-32.
+    with open(path, 'rb') as file, np.load(file, allow_pickle=False) as archive:
+      stored = {key: archive[key] for key in archive.files}
+    if (
+      stored.pop('version').item() != CACHE_VERSION
+      or stored.pop('fingerprint').item() != fingerprint
+    ):
+      raise ValueError('made from another archive or by another version')
+    for key in ('class_names', 'mean', 'std'):
+      stored[key] = tuple(stored[key].tolist())
+    return Dataset(name=name, fingerprint=fingerprint, **stored)
+  except Exception as error:  # whatever is wrong, the archive has it all
+    reason = ' '.join(str(error).split()) or type(error).__name__
+    logging.getLogger(__name__).warning(
+      'decoding again: the cache %s is damaged (%s)', path, reason
+    )
+    return None
+
+
+def _write_cache(path: pathlib.Path, decoded: Dataset) -> None:
+  """Stores a data set under a temporary name, then renames it."""
+  temporary = path.with_name(
+    f'.{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp'
+  )
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+      with open(temporary, 'xb') as file:
+        np.savez(
+          file,
+          version=CACHE_VERSION,
+          fingerprint=decoded.fingerprint,
+          train_images=decoded.train_images,
+          train_labels=decoded.train_labels,
+          test_images=decoded.test_images,
+          test_labels=decoded.test_labels,
+          class_names=np.array(decoded.class_names),
+          mean=np.array(decoded.mean),
+          std=np.array(decoded.std),
+        )
+      os.replace(temporary, path)
+    except BaseException:  # an interrupt, too, must leave nothing behind
+      temporary.unlink(missing_ok=True)
+      raise
+  except OSError as error:
+    raise OSError(
+      f'cannot write the decoded images to {str(path)!r} '
+      f'({error.strerror or error}); wanted a folder with '
+      f'{decoded.train_images.nbytes + decoded.test_images.nbytes >> 20} MiB '
+      'to spare; make room or choose another workdir'
+    ) from error

@@ -1,0 +1,149 @@
+"""What every reader returns: two splits of images in host memory."""
+
+import dataclasses
+import hashlib
+
+import numpy as np
+
+SPLITS = ('train', 'test')
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Dataset:
+  """A classification data set, checked when it is built.
+
+  Attributes:
+    name: what the catalog calls it.
+    train_images: uint8[N, H, W, C], N >= 1.
+    train_labels: int32[N], each in [0, num_classes).
+    test_images: uint8[M, H, W, C], M >= 1.
+    test_labels: int32[M], each in [0, num_classes).
+    class_names: class_names[label] is the class's name.
+    mean: one per channel, of the training pixels divided by 255.
+    std: one per channel, likewise, > 0.
+    fingerprint: tells two data sets apart; equal for equal contents.
+
+  Raises:
+    TypeError: an array of the wrong kind or dtype.
+    ValueError: wrong shapes or counts, an empty split, a label out of range,
+      or normalisation constants that do not fit the channels.
+  """
+
+  name: str
+  train_images: np.ndarray
+  train_labels: np.ndarray
+  test_images: np.ndarray
+  test_labels: np.ndarray
+  class_names: tuple[str, ...]
+  mean: tuple[float, ...]
+  std: tuple[float, ...]
+  fingerprint: str
+
+  def __post_init__(self):
+    if not self.class_names:
+      raise ValueError(
+        f'class_names must name at least one class, got {self.class_names!r}'
+      )
+    for split in SPLITS:
+      images = getattr(self, f'{split}_images')
+      labels = getattr(self, f'{split}_labels')
+      check_images(split, images)
+      check_labels(split, labels, len(images), self.num_classes)
+      if labels.dtype != np.int32:
+        raise TypeError(f'{split} labels must be int32, got {labels.dtype}')
+    check_same_size(self.train_images, self.test_images)
+    channels = self.train_images.shape[3]
+    for field in ('mean', 'std'):
+      values = getattr(self, field)
+      if len(values) != channels or not np.all(np.isfinite(values)):
+        raise ValueError(
+          f'{field} must be {channels} finite numbers, one per channel, '
+          f'got {values!r}'
+        )
+    if min(self.std) <= 0:
+      raise ValueError(
+        f'std must be > 0 in every channel, got {self.std!r}: a channel of '
+        'the training images is constant; remove it'
+      )
+
+  @property
+  def num_classes(self) -> int:
+    """K: labels are in [0, K)."""
+    return len(self.class_names)
+
+
+def check_images(split: str, images: np.ndarray) -> None:
+  """Refuses what is not a non-empty uint8[N, H, W, C].
+
+  Raises:
+    TypeError: not an array, or not of dtype uint8.
+    ValueError: another rank, or nothing in it.
+  """
+  _check_array(f'{split} images', images)
+  if images.dtype != np.uint8:
+    raise TypeError(
+      f'{split} images must be uint8 in [0, 255], got {images.dtype}; '
+      'scale and convert them'
+    )
+  if images.ndim != 4 or 0 in images.shape:
+    raise ValueError(
+      f'{split} images must have the shape [N, H, W, C] with nothing empty, '
+      f'got {images.shape!r}'
+    )
+
+
+def check_labels(
+  split: str, labels: np.ndarray, num_examples: int, num_classes: int
+) -> None:
+  """Refuses labels that are not integers in [0, num_classes), one per image.
+
+  Raises:
+    TypeError: not an array, or not of an integer dtype.
+    ValueError: wrong count or rank, or a label out of range; the message
+      names the first one and its index.
+  """
+  _check_array(f'{split} labels', labels)
+  if not np.issubdtype(labels.dtype, np.integer):
+    raise TypeError(
+      f'{split} labels must be integer class indices, got {labels.dtype}'
+    )
+  if labels.shape != (num_examples,):
+    raise ValueError(
+      f'{split} labels must have the shape ({num_examples},), one per image, '
+      f'got {labels.shape!r}'
+    )
+  outside = np.flatnonzero((labels < 0) | (labels >= num_classes))
+  if outside.size:
+    first = outside[0]
+    raise ValueError(
+      f'{split} label {first} is {int(labels[first])}, wanted a class index '
+      f'in [0, {num_classes - 1}]; {outside.size} of {num_examples} are out '
+      'of range'
+    )
+
+
+def check_same_size(train_images: np.ndarray, test_images: np.ndarray) -> None:
+  """Refuses splits whose images [N, H, W, C] differ in [H, W, C].
+
+  Raises:
+    ValueError: they differ.
+  """
+  if train_images.shape[1:] != test_images.shape[1:]:
+    raise ValueError(
+      'train and test images must have one size [H, W, C], got '
+      f'{train_images.shape[1:]!r} and {test_images.shape[1:]!r}'
+    )
+
+
+def fingerprint(*arrays: np.ndarray) -> str:
+  """Hex SHA-256 of the arrays' dtypes, shapes and contents, in order."""
+  digest = hashlib.sha256()
+  for array in arrays:
+    digest.update(f'{array.dtype.str}{array.shape}'.encode())
+    digest.update(np.ascontiguousarray(array).data)
+  return digest.hexdigest()
+
+
+def _check_array(what: str, value: np.ndarray) -> None:
+  if not isinstance(value, np.ndarray):
+    raise TypeError(f'{what} must be a NumPy array, got {type(value)!r}')

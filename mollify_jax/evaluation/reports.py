@@ -1,0 +1,324 @@
+"""Results of a run: the JSON record, and tables made from it.
+
+  python -m mollify_jax.evaluation.reports WORKDIR [WORKDIR ...]
+
+prints the tables of finished runs side by side, the best figure starred.
+"""
+
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+FORMAT = 1
+_REQUIRED = ('format', 'method', 'dataset', 'model', 'steps', 'conditions')
+
+
+def environment(devices: Sequence[Any]) -> dict[str, Any]:
+  """Versions, hardware and commit, for the record."""
+  versions = {}
+  for name in ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy'):
+    try:
+      versions[name] = metadata.version(name)
+    except metadata.PackageNotFoundError:
+      versions[name] = 'not installed'
+  return {
+    **versions,
+    'python': platform.python_version(),
+    'machine': platform.machine(),
+    'platform': devices[0].platform,
+    'device': devices[0].device_kind,
+    'device_count': len(devices),
+    'commit': _commit(),
+  }
+
+
+def write_json(path: str | os.PathLike, record: Any) -> None:
+  """Writes JSON under a temporary name and renames it into place."""
+  path = Path(path)
+  descriptor, temporary = tempfile.mkstemp(
+    dir=path.parent, prefix=f'.{path.name}.'
+  )
+  try:
+    with os.fdopen(descriptor, 'w') as file:
+      json.dump(record, file, indent=1, allow_nan=False)
+      file.write('\n')
+    os.chmod(temporary, 0o644)
+    os.replace(temporary, path)
+  except BaseException:
+    os.unlink(temporary)
+    raise
+
+
+def read_json(path: str | os.PathLike) -> Any:
+  """Reads JSON.
+
+  Raises:
+    FileNotFoundError: there is no such file.
+    ValueError: it is not whole JSON.
+  """
+  path = Path(path)
+  if not path.is_file():
+    raise FileNotFoundError(f'{path} is missing; has the run finished?')
+  try:
+    return json.loads(path.read_text())
+  except ValueError as error:
+    raise ValueError(
+      f'{path} is damaged ({error}); delete it and run the same command again'
+    ) from error
+
+
+def read_results(path: str | os.PathLike) -> dict[str, Any]:
+  """Reads one run's record.
+
+  Raises:
+    FileNotFoundError, ValueError: missing, damaged, or not such a record.
+  """
+  results = read_json(path)
+  missing = [
+    name
+    for name in _REQUIRED
+    if not isinstance(results, dict) or name not in results
+  ]
+  if missing or results['format'] != FORMAT:
+    raise ValueError(
+      f'{path} is no result record of format {FORMAT} (lacks '
+      f'{", ".join(missing) or "nothing, but is of another format"}); '
+      'delete it and run the same command again'
+    )
+  return results
+
+
+# Rows of the summary: corruption, largest t, title. The harder half of the
+# grid, where little signal is left, is in the wider means only.
+_MEANS = (
+  ('noise', 0.5, 'noise, t <= 0.5'),
+  ('noise', 1.0, 'noise, whole grid'),
+  ('blur', 0.5, 'blur, t <= 0.5'),
+  ('blur', 1.0, 'blur, whole grid'),
+)
+# Column: title, how to print it.
+_METRICS = {
+  'error': ('error %', lambda value: f'{100 * value:.2f}'),
+  'nll': ('NLL', lambda value: f'{value:.3f}'),
+  'brier': ('Brier', lambda value: f'{value:.3f}'),
+  'ece': ('ECE', lambda value: f'{value:.3f}'),
+}
+
+
+def summaries(results: dict[str, Any]) -> dict[str, dict[str, float]]:
+  """Means over the grid: title -> error, nll, brier, ece.
+
+  Means are over conditions, each a pass over the whole test set; the ECE of
+  each condition is pooled over its examples first. A mean without conditions
+  is left out. Rows `above clean` hold the error in excess of the clean one.
+
+  Raises:
+    ValueError: there is no clean condition.
+  """
+  conditions = results['conditions']
+  clean = [c for c in conditions if c['corruption'] == 'clean']
+  if not clean:
+    raise ValueError(
+      f'the record of {results["method"]!r} has no clean condition; '
+      'evaluate the run again'
+    )
+  clean = _mean(clean)
+  rows = {'clean': clean}
+  for corruption, largest, title in _MEANS:
+    chosen = [
+      c
+      for c in conditions
+      if c['corruption'] == corruption and 0 < c['t'] <= largest
+    ]
+    if chosen:
+      rows[title] = _mean(chosen)
+      excess = rows[title]['error'] - clean['error']
+      rows[f'{title}, above clean'] = {'error': excess}
+  return rows
+
+
+def format_table(results: dict[str, Any]) -> str:
+  """One run as text: a row per condition, then the means."""
+  heads = [head for head, _ in _METRICS.values()]
+  rows = [
+    [_title(condition), *_cells(condition)]
+    for condition in results['conditions']
+  ]
+  means = [
+    [f'mean {title}', *_cells(row)]
+    for title, row in summaries(results).items()
+    if title != 'clean'
+  ]
+  title = (
+    f'{results["dataset"]}, {results["model"]}, {results["method"]}: '
+    f'{results["steps"]} steps'
+  )
+  return f'{title}\n\n{_text(["test set", *heads], rows, means)}'
+
+
+def compare_table(
+  runs: Sequence[dict[str, Any]], *, markdown: bool = False
+) -> str:
+  """Several runs side by side: a row per figure, a column per run.
+
+  The best of each row is starred (bold in Markdown); lower is better in all.
+  A corruption's means are left out where the runs' temperatures differ.
+
+  Raises:
+    ValueError: no runs, or runs on different data sets.
+  """
+  shared = _comparable(runs)
+  table = [summaries(run) for run in runs]
+  titles = [title for title in table[0] if title.split(',')[0] in shared]
+  rows = []
+  for title in titles:
+    for metric, (head, _) in _METRICS.items():
+      if metric not in table[0][title]:
+        continue
+      values = [column[title][metric] for column in table]
+      cells = [_show(metric, value) for value in values]
+      known = [value for value in values if math.isfinite(value)]
+      if known and len(set(cells)) > 1:
+        best = _show(metric, min(known))
+        cells = [_mark(c, markdown) if c == best else c for c in cells]
+      rows.append([f'{title}: {head}', *cells])
+  heads = ['mean over the test set', *(run['method'] for run in runs)]
+  return _markdown(heads, rows) if markdown else _text(heads, rows)
+
+
+def _mean(conditions):
+  """Means of the metrics; NaN where a condition lacks a figure."""
+  return {
+    name: math.fsum(_number(c[name]) for c in conditions) / len(conditions)
+    for name in _METRICS
+  }
+
+
+def _number(value):
+  """JSON has no NaN, so a figure that could not be had is null there."""
+  return math.nan if value is None else value
+
+
+def _show(name, value):
+  value = _number(value)
+  return _METRICS[name][1](value) if math.isfinite(value) else '-'
+
+
+def _comparable(runs):
+  """Corruptions whose means are over the same temperatures in every run."""
+  if not runs:
+    raise ValueError('no runs to compare; name at least one')
+  for run in runs[1:]:
+    if run['dataset'] != runs[0]['dataset']:
+      raise ValueError(
+        f'runs on {runs[0]["dataset"]!r} and on {run["dataset"]!r} cannot be '
+        'compared; name runs on one data set'
+      )
+
+  def grid(run):
+    temperatures = {}
+    for c in run['conditions']:
+      temperatures.setdefault(c['corruption'], set()).add(c['t'])
+    return temperatures
+
+  grids = [grid(run) for run in runs]
+  return {
+    name
+    for name, temperatures in grids[0].items()
+    if all(other.get(name) == temperatures for other in grids)
+  }
+
+
+def _title(condition):
+  if condition['corruption'] == 'clean':
+    return 'clean'
+  return f'{condition["corruption"]}, t = {condition["t"]:g}'
+
+
+def _cells(row):
+  return [_show(name, row[name]) if name in row else '' for name in _METRICS]
+
+
+def _mark(cell, markdown):
+  return f'**{cell}**' if markdown else f'*{cell}'
+
+
+def _text(heads, *groups):
+  """Columns aligned: the first to the left, figures to the right."""
+  lines = [heads, *(row for rows in groups for row in rows)]
+  widths = [max(len(row[i]) for row in lines) for i in range(len(heads))]
+
+  def line(row):
+    figures = (
+      cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)
+    )
+    return '  '.join([row[0].ljust(widths[0]), *figures]).rstrip()
+
+  rule = '-' * (sum(widths) + 2 * (len(widths) - 1))
+  parts = [line(heads)]
+  for rows in groups:
+    if rows:
+      parts += [rule, *map(line, rows)]
+  return '\n'.join(parts)
+
+
+def _markdown(heads, rows):
+  lines = [heads, ['---', *(['---:'] * (len(heads) - 1))], *rows]
+  return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
+
+
+def _commit() -> str:
+  """The checkout's commit, with a + if files differ from it."""
+  root = Path(__file__).parents[2]
+  if not (root / '.git').exists():
+    return 'unknown'
+  try:
+    out = [
+      subprocess.run(
+        ['git', '-C', str(root), *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+      ).stdout.strip()
+      for arguments in (
+        ('rev-parse', '--short=12', 'HEAD'),
+        ('status', '--porcelain', '--untracked-files=no'),
+      )
+    ]
+  except (OSError, subprocess.CalledProcessError):
+    return 'unknown'
+  return out[0] + ('+' if out[1] else '')
+
+
+def main(arguments: Sequence[str]) -> int:
+  """Prints the tables of the named workdirs; returns the exit status."""
+  markdown = '--markdown' in arguments
+  workdirs = [a for a in arguments if not a.startswith('--')]
+  if not workdirs:
+    print(
+      'usage: python -m mollify_jax.evaluation.reports [--markdown] WORKDIR ...'
+    )
+    return 1
+  try:
+    runs = [read_results(Path(path) / 'results.json') for path in workdirs]
+    if len(runs) == 1 and not markdown:
+      text = format_table(runs[0])
+    else:
+      text = compare_table(runs, markdown=markdown)
+  except (OSError, ValueError) as error:
+    print(f'error: {error}', file=sys.stderr)
+    return 1
+  print(text)
+  return 0
+
+
+if __name__ == '__main__':
+  sys.exit(main(sys.argv[1:]))

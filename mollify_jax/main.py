@@ -1,0 +1,60 @@
+"""Trains and evaluates one configuration; see the README."""
+
+import sys
+
+import jax
+from absl import app, flags
+from ml_collections import config_flags
+
+from mollify_jax.evaluation import reports
+from mollify_jax.training import loop
+
+config_flags.DEFINE_config_file('config', None, 'FILE.py or FILE.py:VARIANT.')
+flags.DEFINE_string('workdir', None, 'Directory of this one run.')
+flags.DEFINE_bool('distributed', False, 'Join the hosts of a TPU pod or Slurm.')
+flags.DEFINE_string('coordinator', None, 'HOST:PORT of process 0.')
+flags.DEFINE_integer('process_id', None, 'This process, from 0.')
+flags.DEFINE_integer('num_processes', None, 'How many there are.')
+flags.mark_flags_as_required(['config', 'workdir'])
+
+# A user can mend these; anything else is a bug and keeps its traceback.
+USER_ERRORS = (ValueError, TypeError, OSError, loop.NonFiniteLossError)
+
+
+def main(argv: list[str]) -> int:
+  """Returns the exit status."""
+  values = flags.FLAGS
+  try:
+    if argv[1:]:
+      raise ValueError(f'unexpected {argv[1:]!r}; flags begin with --')
+    if values.distributed or values.coordinator:
+      jax.distributed.initialize(
+        values.coordinator, values.num_processes, values.process_id
+      )
+    results = loop.run(values.config.to_dict(), values.workdir)
+  except USER_ERRORS as error:
+    return fail(str(error))
+  if jax.process_index() == 0:
+    print(f'{reports.format_table(results)}\n\nin {values.workdir}')
+  return 0
+
+
+def parse(argv: list[str]) -> list[str]:
+  """Parses flags; an error is cut out of a config file's traceback."""
+  try:
+    return flags.FLAGS(argv)
+  except (KeyError, AttributeError) as error:  # from overriding a field
+    while isinstance(error, Exception):
+      error = error.args[0]
+    sys.exit(fail(f'unknown config field {error}'))
+  except (flags.Error, *USER_ERRORS) as error:
+    sys.exit(fail(str(error).strip().rpartition('\nValueError: ')[2]))
+
+
+def fail(message: str) -> int:
+  print('error:', ' '.join(message.split()), file=sys.stderr)
+  return 1
+
+
+if __name__ == '__main__':
+  app.run(main, flags_parser=parse)

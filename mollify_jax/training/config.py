@@ -1,0 +1,226 @@
+"""From a config file's fields to frozen specs; misspelt fields stop here."""
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from mollify_jax.augment import AugmentSpec
+from mollify_jax.data.catalog import DataSpec
+from mollify_jax.kernels.mollify import MollifySpec
+from mollify_jax.models import create_model
+from mollify_jax.training.optimizer import OptimizerSpec
+from mollify_jax.training.step import LOSSES
+
+DTYPES = ('auto', 'float32', 'bfloat16')
+
+
+def _check_positive(spec, prefix, *names):
+  for name in names:
+    if getattr(spec, name) < 1:
+      raise ValueError(
+        f'{prefix}{name} must be >= 1, got {getattr(spec, name)!r}'
+      )
+
+
+@dataclasses.dataclass(frozen=True)
+class AugmentOptions:
+  """Parameters of the augmentation steps; see `augment.AugmentSpec`."""
+
+  crop_padding: int = 4
+  rotate_degrees: float = 15.0
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalOptions:
+  """How a run is evaluated.
+
+  Attributes:
+    batch_size: over all devices.
+    temperatures: the grid, each in [0, 1], for noise and for blur.
+    every_epochs: clean evaluation while training; 0 is only at the end.
+    seed: of the evaluation noise, the same for every model.
+  """
+
+  batch_size: int = 500
+  temperatures: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9)
+  every_epochs: int = 0
+  seed: int = 0
+
+  def __post_init__(self):
+    _check_positive(self, 'config.eval.', 'batch_size')
+    if not self.temperatures:
+      raise ValueError('config.eval.temperatures is empty; name at least one')
+    for t in self.temperatures:
+      if not 0 <= t <= 1:
+        raise ValueError(
+          f'config.eval.temperatures must be in [0, 1], got {t!r}'
+        )
+    if self.every_epochs < 0:
+      raise ValueError(
+        f'config.eval.every_epochs must be >= 0, got {self.every_epochs!r}'
+      )
+
+
+@dataclasses.dataclass(frozen=True)
+class RunSpec:
+  """One run, whole: what a config file's `get_config` must give.
+
+  Attributes:
+    seed: of initial parameters, order, augmentation and mollification.
+    method: the variant's name, for tables.
+    data: which data set.
+    augment: names of augmentation steps, in order.
+    augment_options: their parameters.
+    mollify: what mollification does; roles=('clean',) is plain training.
+    model: a name in `models.MODELS`.
+    dtype: of the network's computation; `auto` is float32 on CPU and
+      bfloat16 elsewhere. Parameters are always float32.
+    loss: a name in `step.LOSSES`.
+    label_smoothing: constant, a baseline.
+    optimizer: how parameters are updated.
+    batch_size: over all devices; must divide by their number.
+    epochs: passes over the training data.
+    steps_per_call: training steps per compiled call.
+    checkpoint_every_steps: rounded up to whole calls.
+    keep_checkpoints: how many of the newest stay, >= 1.
+    eval: how the run is evaluated.
+    tensorboard: also write TensorBoard files.
+  """
+
+  seed: int
+  method: str
+  data: DataSpec
+  augment: tuple[str, ...]
+  mollify: MollifySpec
+  model: str
+  batch_size: int
+  epochs: int
+  optimizer: OptimizerSpec = OptimizerSpec()
+  augment_options: AugmentOptions = AugmentOptions()
+  dtype: str = 'auto'
+  loss: str = 'cross_entropy'
+  label_smoothing: float = 0.0
+  steps_per_call: int = 50
+  checkpoint_every_steps: int = 1000
+  keep_checkpoints: int = 2
+  eval: EvalOptions = EvalOptions()
+  tensorboard: bool = False
+
+  def __post_init__(self):
+    _check_positive(
+      self,
+      'config.',
+      'batch_size',
+      'epochs',
+      'steps_per_call',
+      'checkpoint_every_steps',
+      'keep_checkpoints',
+    )
+    if not 0 <= self.seed < 2**31:
+      raise ValueError(f'config.seed must be in [0, 2^31), got {self.seed!r}')
+    for field, choices in (('dtype', DTYPES), ('loss', tuple(LOSSES))):
+      value = getattr(self, field)
+      if value not in choices:
+        raise ValueError(
+          f'unknown config.{field} {value!r}; choose from {", ".join(choices)}'
+        )
+    # Both name what they refuse, long before any data is read.
+    create_model(self.model, num_classes=2)
+    self.augment_spec()
+
+  def augment_spec(self) -> AugmentSpec:
+    """The augmentation, names and parameters together."""
+    return AugmentSpec(
+      steps=self.augment, **dataclasses.asdict(self.augment_options)
+    )
+
+
+def run_spec(fields: Mapping[str, Any]) -> RunSpec:
+  """Builds the spec of a run from nested config fields.
+
+  Raises:
+    ValueError: a field that does not exist (the choices are listed), that is
+      missing, or whose value is out of range.
+    TypeError: a value of the wrong type.
+  """
+  return _build(RunSpec, 'config', fields)
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+  """The fields in which two configs differ, as `field: old -> new` lines."""
+  old, new = _flatten(old), _flatten(new)
+  missing = 'absent'
+  return [
+    f'{name}: {old.get(name, missing)!r} -> {new.get(name, missing)!r}'
+    for name in sorted(old.keys() | new.keys())
+    if old.get(name, missing) != new.get(name, missing)
+  ]
+
+
+def _flatten(fields, prefix=''):
+  flat = {}
+  for name, value in fields.items():
+    if isinstance(value, Mapping):
+      flat.update(_flatten(value, f'{prefix}{name}.'))
+    else:
+      flat[f'{prefix}{name}'] = value
+  return flat
+
+
+def _build(cls, where, values):
+  """An instance of `cls` from a mapping, checked field by field."""
+  if not isinstance(values, Mapping):
+    raise TypeError(
+      f'{where} must be a section with the fields '
+      f'{", ".join(f.name for f in dataclasses.fields(cls))}; got {values!r}'
+    )
+  fields = {field.name: field for field in dataclasses.fields(cls)}
+  for name in values:
+    if name not in fields:
+      raise ValueError(
+        f'unknown config field {where}.{name}; choose from {", ".join(fields)}'
+      )
+  hints = typing.get_type_hints(cls)
+  arguments = {}
+  for name, field in fields.items():
+    if name in values:
+      kind = hints[name]
+      if dataclasses.is_dataclass(kind):
+        arguments[name] = _build(kind, f'{where}.{name}', values[name])
+      else:
+        arguments[name] = _checked(f'{where}.{name}', values[name], kind)
+    elif field.default is dataclasses.MISSING:
+      raise ValueError(f'config field {where}.{name} is missing; add it')
+  try:
+    return cls(**arguments)
+  except (ValueError, TypeError) as error:
+    # Specs that others use without a config do not know where they stand.
+    if where in str(error) or cls is RunSpec:
+      raise
+    raise type(error)(f'{where}: {error}') from error
+
+
+def _checked(where, value, kind):
+  """`value` as `kind`, one of the few kinds that configs are made of."""
+  if typing.get_origin(kind) is tuple:
+    if isinstance(value, str) or not isinstance(value, (list, tuple)):
+      raise TypeError(
+        f'{where} must be a tuple, got {value!r}; write (x,) for one entry'
+      )
+    item = typing.get_args(kind)[0]
+    return tuple(_checked(where, entry, item) for entry in value)
+  if isinstance(kind, types.UnionType):
+    if value is None:
+      return None
+    kind = typing.get_args(kind)[0]
+  accepted = (int, float) if kind is float else (kind,)
+  if not isinstance(value, accepted) or (
+    isinstance(value, bool) and kind is not bool
+  ):
+    raise TypeError(f'{where} must be of type {kind.__name__}, got {value!r}')
+  if kind is float and not math.isfinite(value):
+    raise ValueError(f'{where} must be finite, got {value!r}')
+  return kind(value)

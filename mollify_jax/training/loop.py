@@ -1,0 +1,331 @@
+"""The run: config in, checkpoints, metrics.jsonl, results and pictures out."""
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from mollify_jax import parallel
+from mollify_jax.data import catalog, resident
+from mollify_jax.data.dataset import Dataset
+from mollify_jax.evaluation import passes, plots, reports
+from mollify_jax.kernels.labels import num_outputs
+from mollify_jax.models import create_model
+from mollify_jax.progress import Progress
+from mollify_jax.training import optimizer as optimizers
+from mollify_jax.training.checkpoints import Checkpoints
+from mollify_jax.training.config import RunSpec, differences, run_spec
+from mollify_jax.training.journal import Journal, read_lines
+from mollify_jax.training.state import TrainState, create_state
+from mollify_jax.training.step import StepSpec, make_train_steps
+
+
+class NonFiniteLossError(ArithmeticError):
+  """Training diverged; the last good checkpoint is kept."""
+
+
+def run(config: Mapping[str, Any], workdir: str) -> dict[str, Any]:
+  """Trains, or goes on training, and evaluates.
+
+  Running it again with the same arguments resumes from the newest checkpoint;
+  after the end it only reads the results again.
+
+  Args:
+    config: the fields of `RunSpec`, nested.
+    workdir: directory of this one run; created if absent.
+
+  Returns:
+    The result record, as in results.json.
+
+  Raises:
+    ValueError, TypeError: a bad config, data set, or a workdir that belongs
+      to another config.
+    FileNotFoundError: a missing data file.
+    NonFiniteLossError: the loss or a gradient became infinite or NaN.
+  """
+  # Through JSON, so that tuples and lists compare equal with what was stored.
+  config = json.loads(json.dumps(config))
+  spec = run_spec(config)
+  for batch_size in (spec.batch_size, spec.eval.batch_size):
+    resident.check_divisible(batch_size, jax.device_count())
+  directory = Path(workdir).expanduser().absolute()
+  _check_workdir(directory, config)
+  results_path = directory / 'results.json'
+  if results_path.exists():
+    return reports.read_results(results_path)
+
+  dataset = catalog.load(spec.data, directory.parent / 'mollify_cache')
+  _check_fits(spec, dataset)
+  lead = jax.process_index() == 0
+  if lead:
+    directory.mkdir(parents=True, exist_ok=True)
+    reports.write_json(directory / 'config.json', config)
+  model = _make_model(spec, dataset)
+  evaluation = _Evaluation(model, dataset, spec)
+  state = _train(spec, model, dataset, evaluation, directory)
+  conditions = evaluation.grid(state, show=lead)
+  results = _results(spec, config, dataset, state, conditions, directory)
+  if lead:
+    _draw(directory, dataset, spec, conditions)
+    reports.write_json(results_path, results)
+  return results
+
+
+def _train(
+  spec: RunSpec,
+  model: nn.Module,
+  dataset: Dataset,
+  evaluation: '_Evaluation',
+  directory: Path,
+) -> TrainState:
+  """Trains from the newest checkpoint, or from step 0, to the end."""
+  num_examples = len(dataset.train_labels)
+  steps_per_epoch = num_examples // spec.batch_size
+  total = steps_per_epoch * spec.epochs
+  schedule = (spec.optimizer, steps_per_epoch, spec.epochs)
+  optimizer = optimizers.make_optimizer(*schedule)
+  state = create_state(
+    model,
+    optimizer,
+    dataset.train_images.shape[1:],
+    spec.seed,
+    with_ema=spec.optimizer.ema_decay > 0,
+  )
+  checkpoints = Checkpoints(
+    directory / 'checkpoints', keep=spec.keep_checkpoints
+  )
+  if checkpoints.latest_step() is not None:
+    state = checkpoints.restore(like=state)
+  step = int(state.step)
+  if step == total:
+    checkpoints.close()
+    return parallel.replicate(state)
+
+  train_steps = make_train_steps(model, optimizer, _step_spec(spec, dataset))
+  lead = jax.process_index() == 0
+  state, images, labels = parallel.replicate(
+    (state, dataset.train_images, dataset.train_labels)
+  )
+  with (
+    Journal(
+      directory, first_step=step, tensorboard=spec.tensorboard, active=lead
+    ) as journal,
+    Progress('training', total, done=step, active=lead) as progress,
+  ):
+    if step:
+      progress.say(f'resuming after step {step} of {total}')
+    while step < total:
+      # Calls begin at multiples of steps_per_call whatever was resumed, so a
+      # resumed run makes the very calls of an uninterrupted one.
+      count = min(spec.steps_per_call, total - step)
+      indices = resident.train_indices(
+        spec.seed, step, count, spec.batch_size, num_examples
+      )
+      start = time.monotonic()
+      state, metrics = train_steps(
+        state,
+        images,
+        labels,
+        np.int32(spec.seed),
+        parallel.split_batch(indices),
+      )
+      metrics = parallel.to_host(metrics)
+      seconds = time.monotonic() - start
+      metrics['learning_rate'] = np.asarray(
+        optimizers.learning_rate(
+          schedule[0], jnp.arange(step, step + count), *schedule[1:]
+        )
+      )
+      _check_finite(metrics, step, checkpoints)
+      journal.record_steps(metrics, spec.batch_size, seconds)
+      before, step = step, step + count
+      if step == total or _crosses(before, step, spec.checkpoint_every_steps):
+        checkpoints.save(state)
+      every = spec.eval.every_epochs * steps_per_epoch
+      if every and step < total and _crosses(before, step, every):
+        clean = evaluation.clean(state)
+        journal.record_evaluation(clean)
+        progress.say(
+          f'step {step}: test error {clean["error"]:.2%}, '
+          f'NLL {clean["nll"]:.3f}, ECE {clean["ece"]:.3f}'
+        )
+      progress.update(
+        step,
+        f'loss {metrics["loss"].mean():.3f}  '
+        f'{count * spec.batch_size / seconds:,.0f} images/s',
+      )
+  checkpoints.close()
+  return state
+
+
+class _Evaluation:
+  """The test set on the devices and the compiled pass over it."""
+
+  def __init__(self, model: nn.Module, dataset: Dataset, spec: RunSpec):
+    self._spec = passes.EvalSpec(
+      num_classes=dataset.num_classes,
+      mean=dataset.mean,
+      std=dataset.std,
+      mollify=spec.mollify,
+    )
+    self._options = spec.eval
+    self._evaluate = passes.make_evaluation(model, self._spec)
+    self._data = parallel.replicate((dataset.test_images, dataset.test_labels))
+
+  def clean(self, state: TrainState) -> dict[str, float]:
+    """Scalar metrics on the clean test set."""
+    (record,) = self._run(state, [passes.Condition()])
+    return {name: record[name] for name in ('error', 'nll', 'brier', 'ece')}
+
+  def grid(self, state: TrainState, *, show: bool) -> list[dict[str, Any]]:
+    """Records of every condition of the temperature grid."""
+    conditions = passes.temperature_grid(self._options.temperatures)
+    with Progress('evaluating', len(conditions), active=show) as progress:
+      return self._run(state, conditions, on_pass=progress.update)
+
+  def _run(self, state, conditions, **arguments):
+    return passes.run_conditions(
+      self._evaluate,
+      state.variables(),
+      *self._data,
+      conditions,
+      self._spec,
+      batch_size=self._options.batch_size,
+      seed=self._options.seed,
+      **arguments,
+    )
+
+
+def _make_model(spec: RunSpec, dataset: Dataset) -> nn.Module:
+  dtype = spec.dtype
+  if dtype == 'auto':
+    dtype = 'float32' if jax.default_backend() == 'cpu' else 'bfloat16'
+  return create_model(
+    spec.model,
+    num_outputs(dataset.num_classes, spec.mollify.label_rule),
+    dtype=jnp.dtype(dtype),
+    axis_name=parallel.AXIS,
+  )
+
+
+def _step_spec(spec: RunSpec, dataset: Dataset) -> StepSpec:
+  return StepSpec(
+    num_classes=dataset.num_classes,
+    mean=dataset.mean,
+    std=dataset.std,
+    augment=spec.augment_spec(),
+    mollify=spec.mollify,
+    loss=spec.loss,
+    label_smoothing=spec.label_smoothing,
+    ema_decay=spec.optimizer.ema_decay,
+  )
+
+
+def _check_workdir(directory: Path, config: Mapping[str, Any]) -> None:
+  """Refuses a workdir that holds a run of another config."""
+  path = directory / 'config.json'
+  if directory.exists() and not directory.is_dir():
+    raise ValueError(
+      f'--workdir={directory} is a file; name a directory for this run'
+    )
+  if not path.exists():
+    return
+  changed = differences(reports.read_json(path), config)
+  if changed:
+    raise ValueError(
+      f'--workdir={directory} holds a run of another config '
+      f'({"; ".join(changed)}); choose another workdir, or delete that one'
+    )
+
+
+def _check_fits(spec: RunSpec, dataset: Dataset) -> None:
+  if spec.batch_size > len(dataset.train_labels):
+    raise ValueError(
+      f'config.batch_size={spec.batch_size} exceeds the '
+      f'{len(dataset.train_labels)} training examples of {dataset.name!r}; '
+      'choose a smaller one'
+    )
+
+
+def _check_finite(
+  metrics: dict[str, np.ndarray],
+  first_step: int,
+  checkpoints: Checkpoints,
+) -> None:
+  """Stops a diverged run before its state is saved over a good one."""
+  finite = np.isfinite(metrics['loss']) & np.isfinite(metrics['grad_norm'])
+  if finite.all():
+    return
+  first = int(np.argmin(finite))
+  kept = checkpoints.latest_step()
+  checkpoints.close()
+  raise NonFiniteLossError(
+    f'step {first_step + first + 1}: loss {metrics["loss"][first]}, gradient '
+    f'norm {metrics["grad_norm"][first]} at learning rate '
+    f'{metrics["learning_rate"][first]:.3g}; '
+    'lower config.optimizer.learning_rate or set '
+    'config.optimizer.gradient_clip; '
+    + (
+      'no checkpoint had been written yet'
+      if kept is None
+      else f'the checkpoint of step {kept} is kept'
+    )
+  )
+
+
+def _crosses(before: int, after: int, interval: int) -> bool:
+  """Whether a multiple of `interval` lies in (before, after]."""
+  return before // interval < after // interval
+
+
+def _results(spec, config, dataset, state, conditions, directory):
+  """The record of one finished run; see `reports`."""
+  calls = [
+    line
+    for line in read_lines(directory / 'metrics.jsonl')
+    if line['event'] == 'train' and 'seconds' in line
+  ]
+  seconds = math.fsum(line['seconds'] for line in calls)
+  return {
+    'format': 1,
+    'method': spec.method,
+    'dataset': dataset.name,
+    'data_fingerprint': dataset.fingerprint,
+    'model': spec.model,
+    'num_classes': dataset.num_classes,
+    'class_names': list(dataset.class_names),
+    'steps': int(state.step),
+    'parameters': sum(leaf.size for leaf in jax.tree.leaves(state.params)),
+    'seconds': seconds,
+    'images_per_second': int(state.step) * spec.batch_size / seconds
+    if seconds
+    else None,
+    'config': config,
+    'environment': reports.environment(jax.devices()),
+    'conditions': conditions,
+  }
+
+
+def _draw(directory, dataset, spec, conditions) -> None:
+  """The three pictures of a run."""
+  temperatures = (0.0, *spec.eval.temperatures)
+  strip = passes.mollification_strip(
+    dataset.test_images[0],
+    int(dataset.test_labels[0]),
+    temperatures,
+    passes.EvalSpec(
+      dataset.num_classes, dataset.mean, dataset.std, spec.mollify
+    ),
+  )
+  plots.draw_mollification_strip(
+    directory / 'mollification.png', strip, temperatures, dataset.class_names
+  )
+  plots.draw_confidence_curve(directory / 'confidence.png', conditions)
+  plots.draw_reliability_diagram(directory / 'reliability.png', conditions)

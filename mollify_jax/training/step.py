@@ -1,0 +1,185 @@
+"""One training step, and several of them in one compiled call."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+
+from mollify_jax import rng
+from mollify_jax.augment import AugmentSpec, augment_images
+from mollify_jax.kernels import losses
+from mollify_jax.kernels.labels import temper_labels
+from mollify_jax.kernels.mollify import MollifySpec, mollify_batch
+from mollify_jax.kernels.pixels import normalize_images
+from mollify_jax.parallel import AXIS, parallelize_steps
+from mollify_jax.training.state import TrainState
+
+LOSSES = {
+  'cross_entropy': losses.cross_entropy,
+  'dirichlet_nll': losses.dirichlet_nll,
+  'normalized_cross_entropy': losses.normalized_cross_entropy,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class StepSpec:
+  """What one training step does besides the network. Static.
+
+  Attributes:
+    num_classes: K of the labels.
+    mean, std: per channel, of pixels / 255.
+    augment: before normalisation.
+    mollify: after it.
+    loss: a name in `LOSSES`.
+    label_smoothing: constant softening of every label in [0, 1], before
+      mollification; a baseline, 0 in the paper.
+    ema_decay: 0 is none.
+
+  Raises:
+    ValueError: unknown loss, or smoothing out of its range.
+  """
+
+  num_classes: int
+  mean: tuple[float, ...]
+  std: tuple[float, ...]
+  augment: AugmentSpec
+  mollify: MollifySpec
+  loss: str = 'cross_entropy'
+  label_smoothing: float = 0.0
+  ema_decay: float = 0.0
+
+  def __post_init__(self):
+    if self.loss not in LOSSES:
+      raise ValueError(
+        f'unknown loss {self.loss!r}; choose from {", ".join(LOSSES)}'
+      )
+    if not 0 <= self.label_smoothing <= 1:
+      raise ValueError(
+        f'label_smoothing must be in [0, 1], got {self.label_smoothing!r}'
+      )
+
+
+def prepare_batch(
+  batch: dict[str, jax.Array],
+  seed: jax.Array,
+  step: jax.Array,
+  spec: StepSpec,
+) -> tuple[jax.Array, jax.Array]:
+  """Augments, normalises and mollifies this device's part of a batch.
+
+  Args:
+    batch: {'image': uint8[B, H, W, C], 'label': int32[B]}.
+    seed, step: int32[].
+    spec: static.
+
+  Returns:
+    float32[B, H, W, C] and tempered labels float32[B, K].
+  """
+  size = batch['label'].shape[0]
+  first = jax.lax.axis_index(AXIS) * size
+  keys = [
+    rng.example_keys(rng.step_key(seed, purpose, step), first, size)
+    for purpose in (rng.Purpose.AUGMENT, rng.Purpose.MOLLIFY)
+  ]
+  images = augment_images(keys[0], batch['image'], spec.augment)
+  labels = jax.nn.one_hot(batch['label'], spec.num_classes)
+  if spec.label_smoothing:
+    labels = temper_labels(labels, jnp.full(size, spec.label_smoothing))
+  # Roles go round the whole training stream, so that shares are exact over
+  # it even if the batch does not divide by their number.
+  cycle = len(spec.mollify.roles)
+  batch_size = jax.lax.axis_size(AXIS) * size
+  first_of_step = (step % cycle) * (batch_size % cycle)
+  images = normalize_images(images, spec.mean, spec.std)
+  return mollify_batch(
+    keys[1], images, labels, spec.mollify, first_of_step + first
+  )
+
+
+def train_step(
+  state: TrainState,
+  batch: dict[str, jax.Array],
+  seed: jax.Array,
+  *,
+  model: nn.Module,
+  optimizer: optax.GradientTransformation,
+  spec: StepSpec,
+) -> tuple[TrainState, dict[str, jax.Array]]:
+  """One update from this device's part of the batch; runs under `AXIS`.
+
+  Args:
+    state: replicated.
+    batch: {'image': uint8[B, H, W, C], 'label': int32[B]}.
+    seed: int32[].
+    model, optimizer, spec: static.
+
+  Returns:
+    The new state and the step's metrics over the global batch: `loss` in
+    nats, `error` in [0, 1] against the hard labels, `grad_norm`.
+  """
+  images, labels = prepare_batch(batch, seed, state.step, spec)
+  loss_function = jax.vmap(LOSSES[spec.loss])
+
+  def mean_loss(params):
+    logits, updated = model.apply(
+      {'params': params, 'batch_stats': state.batch_stats},
+      images,
+      train=True,
+      mutable=['batch_stats'],
+    )
+    loss = jnp.mean(loss_function(logits, labels))
+    return loss, (logits, updated.get('batch_stats', {}))
+
+  (loss, (logits, batch_stats)), gradients = jax.value_and_grad(
+    mean_loss, has_aux=True
+  )(state.params)
+  guess = jnp.argmax(logits[:, : spec.num_classes], axis=-1)
+  gradients, loss, error, batch_stats = jax.lax.pmean(
+    (gradients, loss, jnp.mean(guess != batch['label']), batch_stats), AXIS
+  )
+  updates, opt_state = optimizer.update(
+    gradients, state.opt_state, state.params
+  )
+  state = state.replace(
+    step=state.step + 1,
+    params=optax.apply_updates(state.params, updates),
+    batch_stats=batch_stats,
+    opt_state=opt_state,
+  )
+  if spec.ema_decay:
+    state = state.averaged(spec.ema_decay)
+  return state, {
+    'loss': loss,
+    'error': error,
+    'grad_norm': optax.tree.norm(gradients),
+  }
+
+
+def make_train_steps(
+  model: nn.Module,
+  optimizer: optax.GradientTransformation,
+  spec: StepSpec,
+) -> Callable[..., tuple[TrainState, dict[str, Any]]]:
+  """Compiles several steps on device-resident data into one call.
+
+  Returns:
+    steps(state, images, labels, seed, indices) -> (state, metrics), with
+    images uint8[N, H, W, C] and labels int32[N] replicated, `seed` int32[],
+    and indices int32[local devices, S, B]; the state is donated. Metrics are
+    float32[S].
+  """
+  step = functools.partial(
+    train_step, model=model, optimizer=optimizer, spec=spec
+  )
+
+  def body(state, images, labels, seed, index):
+    return step(state, {'image': images[index], 'label': labels[index]}, seed)
+
+  return parallelize_steps(
+    body, num_replicated=3, num_split=1, donate_carry=True
+  )

@@ -1,0 +1,110 @@
+"""Names, parts of data sets, and what the package may import."""
+
+import ast
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mollify_jax.data
+from mollify_jax.data import archives, catalog, tfds_source
+from mollify_jax.data.catalog import DataSpec
+from mollify_jax.data.facts import FACTS
+
+
+def test_the_default_needs_nothing(tmp_path):
+  data = catalog.load(DataSpec(), tmp_path / 'cache')
+  assert data.name == 'digits'
+  assert not (tmp_path / 'cache').exists()
+
+
+def test_readers_get_what_the_spec_says(monkeypatch, tmp_path):
+  digits = catalog.load(DataSpec(), tmp_path)
+  calls = []
+
+  def reader(*arguments):
+    calls.append(arguments)
+    return digits
+
+  monkeypatch.setattr(archives, 'load', reader)
+  monkeypatch.setattr(tfds_source, 'load', reader)
+  catalog.load(DataSpec('archive', path='a.npz'), tmp_path)
+  catalog.load(DataSpec('cifar10', data_dir='d'), tmp_path)
+  catalog.load(DataSpec('cifar100'), tmp_path)
+  assert calls == [('a.npz', tmp_path), ('cifar10', 'd'), ('cifar100', '')]
+
+
+def test_the_first_examples_are_taken(tmp_path):
+  whole = catalog.load(DataSpec(), tmp_path)
+  spec = DataSpec(train_examples=50, test_examples=20)
+  part = catalog.load(spec, tmp_path)
+  np.testing.assert_array_equal(part.train_images, whole.train_images[:50])
+  np.testing.assert_array_equal(part.train_labels, whole.train_labels[:50])
+  np.testing.assert_array_equal(part.test_images, whole.test_images[:20])
+  np.testing.assert_array_equal(part.test_labels, whole.test_labels[:20])
+  assert part.mean == whole.mean
+  prints = {
+    catalog.load(
+      DataSpec(train_examples=n, test_examples=m), tmp_path
+    ).fingerprint
+    for n in (0, 50)
+    for m in (0, 20, 50)
+  }
+  assert len(prints) == 6
+  full = DataSpec(train_examples=1437)
+  assert catalog.load(full, tmp_path).fingerprint == whole.fingerprint
+
+
+@pytest.mark.parametrize(
+  ('fields', 'message'),
+  [
+    (
+      {'name': 'mnist'},
+      "^unknown data set 'mnist'; choose from digits, archive, cifar10, "
+      'cifar100$',
+    ),
+    ({'name': 'archive'}, "^data set 'archive' needs the path of an .npz"),
+    ({'train_examples': -1}, r'^train_examples must be >= 0 .*, got -1$'),
+    ({'test_examples': -5}, r'^test_examples must be >= 0'),
+  ],
+)
+def test_a_bad_spec_is_refused_before_anything_is_read(fields, message):
+  with pytest.raises(ValueError, match=message):
+    DataSpec(**fields)
+
+
+@pytest.mark.parametrize(('split', 'size'), [('train', 1437), ('test', 360)])
+def test_more_examples_than_there_are_is_an_error(tmp_path, split, size):
+  spec = DataSpec(**{f'{split}_examples': size + 1})
+  with pytest.raises(
+    ValueError,
+    match=f'^{split}_examples={size + 1} is more than the {split} split of '
+    f"'digits' holds; wanted at most {size}, or 0 for all$",
+  ):
+    catalog.load(spec, tmp_path)
+
+
+def test_facts_are_consistent():
+  for facts in FACTS.values():
+    assert len(facts.mean) == len(facts.std) == facts.image_shape[2]
+    assert len(set(facts.class_names)) == len(facts.class_names)
+  assert FACTS['cifar10'].mean == (0.491, 0.482, 0.446)
+  assert FACTS['cifar10'].std == (0.247, 0.243, 0.261)
+  assert FACTS['cifar100'].mean == (0.507, 0.487, 0.441)
+  assert FACTS['cifar100'].std == (0.267, 0.256, 0.276)
+  assert len(FACTS['cifar10'].class_names) == 10
+  names = FACTS['cifar100'].class_names
+  assert len(names) == 100
+  assert list(names) == sorted(names)
+
+
+def test_readers_import_neither_jax_nor_tensorflow():
+  for path in Path(mollify_jax.data.__file__).parent.glob('*.py'):
+    for node in ast.walk(ast.parse(path.read_text())):
+      names = []
+      if isinstance(node, ast.Import):
+        names = [alias.name for alias in node.names]
+      elif isinstance(node, ast.ImportFrom):
+        names = [node.module]
+      for name in names:
+        assert name.split('.')[0] not in ('jax', 'flax', 'tensorflow'), path

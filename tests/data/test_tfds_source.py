@@ -1,0 +1,337 @@
+"""tfds data sets in array_record, written and read without TensorFlow."""
+
+import dataclasses
+import importlib.util
+import io
+import json
+import shutil
+import sys
+import types
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mollify_jax.data import tfds_source
+from mollify_jax.data.facts import FACTS
+
+tfds = pytest.importorskip('tensorflow_datasets')
+pytest.importorskip('array_record')
+
+TRAIN, TEST = 40, 20
+
+
+def example(split, index):
+  """What the tiny data set holds: (pixels, label)."""
+  generator = np.random.default_rng((len(split), index))
+  pixels = generator.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+  return pixels, index % 10
+
+
+def png(pixels):
+  file = io.BytesIO()
+  Image.fromarray(pixels).save(file, 'PNG')
+  file.seek(0)
+  return file
+
+
+class Cifar10(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+  """A tiny CIFAR-10; tfds takes encoded images without TensorFlow."""
+
+  VERSION = tfds.core.Version('3.0.2')
+  names = FACTS['cifar10'].class_names
+  extra = ()
+  shape = (32, 32, 3)
+
+  def _info(self):
+    features = {
+      'id': tfds.features.Text(),
+      'image': tfds.features.Image(shape=self.shape),
+      'label': tfds.features.ClassLabel(num_classes=len(self.names)),
+    }
+    for name in self.extra:
+      features[name] = tfds.features.ClassLabel(num_classes=20)
+    return tfds.core.DatasetInfo(
+      builder=self,
+      description='tiny',
+      features=tfds.features.FeaturesDict(features),
+    )
+
+  def _split_generators(self, dl_manager):
+    self.info.features['label'].names = list(self.names)
+    return {
+      'train': self._generate_examples('train', TRAIN),
+      'test': self._generate_examples('test', TEST),
+    }
+
+  def _generate_examples(self, split, count):
+    for index in range(count):
+      pixels, label = example(split, index)
+      record = {
+        'id': f'{split}_{index:05d}',
+        'image': png(pixels),
+        'label': label,
+      }
+      yield index, {**record, **dict.fromkeys(self.extra, 0)}
+
+
+class Cifar100(Cifar10, skip_registration=True):
+  names = FACTS['cifar100'].class_names
+  extra = ('coarse_label',)
+
+
+def prepare(builder_class, data_dir, **changes):
+  tfds.disable_progress_bar()
+  if changes:
+    builder_class = types.new_class(
+      builder_class.__name__,
+      (builder_class,),
+      {'skip_registration': True},
+      lambda namespace: namespace.update(changes),
+    )
+  builder = builder_class(data_dir=data_dir, file_format='array_record')
+  builder.download_and_prepare()
+
+
+@pytest.fixture(scope='module')
+def prepared(tmp_path_factory):
+  """A directory with both tiny data sets."""
+  directory = tmp_path_factory.mktemp('tfds')
+  for builder_class in (Cifar10, Cifar100):
+    prepare(builder_class, directory)
+  return directory
+
+
+@pytest.fixture
+def copy(prepared, tmp_path):
+  """One that a test may damage: (data_dir, directory of the version)."""
+  shutil.copytree(prepared, tmp_path / 'copy')
+  return tmp_path / 'copy', tmp_path / 'copy' / 'cifar10' / '3.0.2'
+
+
+@pytest.fixture(autouse=True)
+def small_facts(monkeypatch):
+  for name in tfds_source.NAMES:
+    small = dataclasses.replace(
+      FACTS[name], train_examples=TRAIN, test_examples=TEST
+    )
+    monkeypatch.setitem(FACTS, name, small)
+
+
+def refusal(error, data_dir, name='cifar10'):
+  with pytest.raises(error) as caught:
+    tfds_source.load(name, data_dir)
+  assert '\n' not in str(caught.value)
+  return str(caught.value)
+
+
+@pytest.mark.parametrize('name', tfds_source.NAMES)
+def test_prepared_data_is_read_back_equal(prepared, name, monkeypatch):
+  monkeypatch.setattr(tfds_source, 'RECORDS_PER_READ', 7)  # and a short tail
+  data = tfds_source.load(name, prepared)
+  for split, count in (('train', TRAIN), ('test', TEST)):
+    # tfds shuffles when it writes: compare as multisets.
+    want = sorted(
+      (pixels.tobytes(), label)
+      for pixels, label in (example(split, index) for index in range(count))
+    )
+    images = getattr(data, f'{split}_images')
+    labels = getattr(data, f'{split}_labels')
+    got = [
+      (image.tobytes(), label)
+      for image, label in zip(images, labels.tolist(), strict=True)
+    ]
+    assert sorted(got) == want
+    assert images.shape == (count, 32, 32, 3)
+    assert labels.dtype == np.int32
+  assert data.name == name
+  assert data.class_names == FACTS[name].class_names
+  assert data.mean == FACTS[name].mean
+  assert data.std == FACTS[name].std
+  again = tfds_source.load(name, str(prepared))
+  assert again.fingerprint == data.fingerprint
+  np.testing.assert_array_equal(again.train_images, data.train_images)
+
+
+def test_tensorflow_is_never_imported(prepared):
+  tfds_source.load('cifar10', prepared)
+  assert not [name for name in sys.modules if name == 'tensorflow']
+
+
+def test_records_are_read_in_batches(prepared, monkeypatch):
+  from tensorflow_datasets.core.data_sources import base
+
+  batches = []
+  original = base.BaseDataSource.__getitems__
+
+  def counting(self, keys):
+    batches.append(len(keys))
+    return original(self, keys)
+
+  monkeypatch.setattr(base.BaseDataSource, '__getitems__', counting)
+  monkeypatch.setattr(
+    base.BaseDataSource, '__getitem__', lambda *_: pytest.fail('one by one')
+  )
+  tfds_source.load('cifar10', prepared)
+  assert batches == [TRAIN, TEST]
+
+
+def test_the_default_directory_is_that_of_tfds(prepared, monkeypatch):
+  monkeypatch.setenv('TFDS_DATA_DIR', str(prepared))
+  assert len(tfds_source.load('cifar10').train_images) == TRAIN
+  monkeypatch.delenv('TFDS_DATA_DIR')
+  monkeypatch.setenv('HOME', '/nowhere')
+  message = refusal(FileNotFoundError, '')
+  assert '/nowhere/tensorflow_datasets/cifar10' in message
+
+
+def test_the_newest_version_is_read(copy):
+  data_dir, directory = copy
+  older = directory.with_name('3.0.0')
+  shutil.copytree(directory, older)
+  (older / 'dataset_info.json').write_text('{')
+  shutil.copytree(older, directory.with_name('incomplete.AB_10.0.0'))
+  tfds_source.load('cifar10', data_dir)
+  older.rename(directory.with_name('10.0.0'))
+  assert '10.0.0' in refusal(ValueError, data_dir)
+
+
+def test_unknown_name():
+  with pytest.raises(ValueError, match="'svhn'; choose from cifar10, cifar100"):
+    tfds_source.load('svhn')
+
+
+def test_not_prepared_and_no_tensorflow(tmp_path, monkeypatch):
+  monkeypatch.setattr(
+    tfds, 'builder', lambda *_, **__: pytest.fail('tried without TensorFlow')
+  )
+  message = refusal(FileNotFoundError, tmp_path / 'none')
+  assert str(tmp_path / 'none' / 'cifar10') in message
+  assert 'preparing it takes TensorFlow' in message
+  assert '`pip install tensorflow`' in message
+  assert (
+    '`tfds build cifar10 --file_format=array_record '
+    f'--data_dir={tmp_path}/none`'
+  ) in message
+  assert "name='archive'" in message
+  assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def with_tensorflow(monkeypatch):
+  """As if TensorFlow were installed, so that tfds may try."""
+  original = importlib.util.find_spec
+  monkeypatch.setattr(
+    importlib.util,
+    'find_spec',
+    lambda name, *rest: (
+      'there' if name == 'tensorflow' else original(name, *rest)
+    ),
+  )
+
+
+@pytest.mark.usefixtures('with_tensorflow')
+def test_tfds_prepares_what_is_missing(tmp_path, monkeypatch):
+  tfds.disable_progress_bar()
+  monkeypatch.setattr(tfds, 'builder', lambda _, **kwargs: Cifar10(**kwargs))
+  data = tfds_source.load('cifar10', tmp_path)
+  assert data.train_images.shape == (TRAIN, 32, 32, 3)
+  info = json.loads(
+    (tmp_path / 'cifar10' / '3.0.2' / 'dataset_info.json').read_text()
+  )
+  assert info['fileFormat'] == 'array_record'
+
+
+@pytest.mark.usefixtures('with_tensorflow')
+def test_a_failed_preparation_is_one_line(tmp_path, monkeypatch):
+  class Unreachable(Cifar10, skip_registration=True):
+    name = 'cifar10'
+
+    def _split_generators(self, dl_manager):
+      raise ConnectionError('no route\nto host')
+
+  monkeypatch.setattr(
+    tfds, 'builder', lambda _, **kwargs: Unreachable(**kwargs)
+  )
+  message = refusal(FileNotFoundError, tmp_path)
+  assert 'tfds cannot prepare it here (' in message
+  assert 'no route to host' in message
+  assert '`tfds build cifar10 --file_format=array_record' in message
+  assert not list(tmp_path.glob('cifar10/*'))
+
+
+def test_tfds_not_installed(prepared, monkeypatch):
+  monkeypatch.setitem(sys.modules, 'tensorflow_datasets', None)
+  message = refusal(ValueError, prepared)
+  assert "pip install 'mollify_jax[data]'" in message
+
+
+def test_another_file_format(copy):
+  data_dir, directory = copy
+  path = directory / 'dataset_info.json'
+  info = json.loads(path.read_text())
+  path.write_text(json.dumps({**info, 'fileFormat': 'tfrecord'}))
+  message = refusal(ValueError, data_dir)
+  assert 'is prepared as tfrecord, wanted array_record' in message
+  assert 'tfds build cifar10' in message
+
+
+@pytest.mark.parametrize('keep', [0, 10, 0.5, -5, None])
+def test_damaged_records(copy, keep):
+  data_dir, directory = copy
+  path = directory / 'cifar10-train.array_record-00000-of-00001'
+  whole = path.read_bytes()
+  if keep is None:
+    path.unlink()
+  else:
+    keep = int(keep * len(whole)) if isinstance(keep, float) else keep
+    path.write_bytes(whole[:keep])
+  message = refusal(ValueError, data_dir)
+  assert str(directory) in message
+  assert 'cannot be read (' in message
+  assert 'delete it' in message
+
+
+@pytest.mark.parametrize('name', ['dataset_info.json', 'features.json'])
+@pytest.mark.parametrize('text', ['', '{'])
+def test_damaged_description(copy, name, text):
+  data_dir, directory = copy
+  (directory / name).write_text(text)
+  assert 'cannot be read (' in refusal(ValueError, data_dir)
+
+
+def test_a_part_of_the_data_set_is_refused(prepared, monkeypatch):
+  small = dataclasses.replace(FACTS['cifar10'], train_examples=50_000)
+  monkeypatch.setitem(FACTS, 'cifar10', small)
+  message = refusal(ValueError, prepared)
+  assert f"holds {{'train': {TRAIN}, 'test': {TEST}}} examples" in message
+  assert "wanted {'train': 50000" in message
+
+
+@pytest.mark.parametrize(
+  ('changes', 'message'),
+  [
+    ({'names': tuple('abcdefghij')}, 'has the classes a, b, c'),
+    ({'shape': (None, None, 3)}, 'images of shape (None, None, 3)'),
+  ],
+)
+def test_other_contents_are_refused(tmp_path, changes, message):
+  prepare(Cifar10, tmp_path, **changes)
+  assert message in refusal(ValueError, tmp_path)
+
+
+def test_a_damaged_image_is_named(tmp_path, monkeypatch):
+  original = png
+
+  def damaged(pixels):
+    file = original(pixels)
+    if np.array_equal(pixels, example('test', 3)[0]):
+      return io.BytesIO(file.read()[:500])
+    return file
+
+  monkeypatch.setitem(globals(), 'png', damaged)
+  prepare(Cifar10, tmp_path)
+  message = refusal(ValueError, tmp_path)
+  assert str(tmp_path) in message
+  assert 'test image ' in message
+  assert 'cannot be decoded' in message

@@ -1,0 +1,165 @@
+"""Residual blocks and what follows the last one, against NumPy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mollify_jax.models.convolution import convolve
+from mollify_jax.models.normalization import batch_norm
+from mollify_jax.models.preact_resnet import (
+  BasicBlock,
+  BottleneckBlock,
+  PreactResNet,
+)
+from mollify_jax.models.wide_resnet import WideBlock, WideResNet
+
+# class, input channels, width, stride, whether the shortcut is a projection
+BLOCKS = [
+  pytest.param(BasicBlock, 3, 4, 2, True, id='basic-2'),
+  pytest.param(BasicBlock, 3, 4, 1, True, id='basic-wider'),
+  pytest.param(BasicBlock, 4, 4, 1, False, id='basic-1'),
+  pytest.param(BottleneckBlock, 8, 2, 2, True, id='bottleneck-2'),
+  pytest.param(BottleneckBlock, 8, 2, 1, False, id='bottleneck-1'),
+  pytest.param(WideBlock, 3, 4, 2, True, id='wide-2'),
+  pytest.param(WideBlock, 4, 4, 1, False, id='wide-1'),
+]
+
+
+def make_block(block, width, stride):
+  norm = batch_norm(False, jnp.float32, None)
+  return block(width, stride, norm, jnp.float32)
+
+
+def activate(x, variables, name):
+  """ReLU of the batch norm with running statistics, in float64."""
+  params = jax.tree.map(
+    lambda leaf: np.asarray(leaf, np.float64),
+    {**variables['params'][name], **variables['batch_stats'][name]},
+  )
+  x = (x - params['mean']) / np.sqrt(params['var'] + 1e-5)
+  return np.maximum(x * params['scale'] + params['bias'], 0)
+
+
+def convolution(x, variables, name, stride=1):
+  """Sum over the window, in float64, by shifted slices."""
+  kernel = np.asarray(variables['params'][name]['kernel'], np.float64)
+  size = kernel.shape[0]
+  half = size // 2
+  height, width = x.shape[1:3]
+  padded = np.pad(x, ((0, 0), (half, half), (half, half), (0, 0)))
+  return sum(
+    padded[:, i : i + height : stride, j : j + width : stride] @ kernel[i, j]
+    for i in range(size)
+    for j in range(size)
+  )
+
+
+def oracle(block, x, variables, stride):
+  """One block from its definition; only `block` says which."""
+  activated = activate(x, variables, 'norm1')
+  if block is BottleneckBlock:
+    y = convolution(activated, variables, 'conv1')
+    y = activate(y, variables, 'norm2')
+    y = convolution(y, variables, 'conv2', stride)
+    y = activate(y, variables, 'norm3')
+    y = convolution(y, variables, 'conv3')
+  else:
+    y = convolution(activated, variables, 'conv1', stride)
+    y = activate(y, variables, 'norm2')
+    y = convolution(y, variables, 'conv2')
+  if 'projection' not in variables['params']:
+    return x + y
+  entrance = activated if block is WideBlock else x
+  return convolution(entrance, variables, 'projection', stride) + y
+
+
+@pytest.mark.parametrize(
+  ('block', 'channels', 'width', 'stride', 'projects'), BLOCKS
+)
+def test_block_is_its_definition(
+  block, channels, width, stride, projects, initialise
+):
+  x = np.random.default_rng(0).normal(size=(2, 5, 4, channels))
+  module = make_block(block, width, stride)
+  images = jnp.asarray(x, jnp.float32)
+  variables = initialise(module, images)
+  # Small enough that the epsilon beside it can be seen.
+  variables['batch_stats']['norm1']['var'] *= 1e-5
+  assert ('projection' in variables['params']) == projects
+  want = oracle(block, x, variables, stride)
+  got = jax.jit(module.apply)(variables, images)
+  np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4 * np.std(want))
+
+
+def silence(variables):
+  """Sets scale and bias of every norm to zero: all activations vanish."""
+  for name in variables['batch_stats']:
+    variables['params'][name] = jax.tree.map(
+      jnp.zeros_like, variables['params'][name]
+    )
+
+
+@pytest.mark.parametrize('block', [BasicBlock, BottleneckBlock])
+def test_projection_takes_the_raw_input(block, initialise):
+  """With all activations held at zero, the projected input remains."""
+  images = jnp.asarray(
+    np.random.default_rng(0).normal(size=(2, 5, 4, 3)), jnp.float32
+  )
+  module = make_block(block, 4, 2)
+  variables = initialise(module, images)
+  silence(variables)
+  kernel = variables['params']['projection']['kernel']
+  np.testing.assert_array_equal(
+    module.apply(variables, images), convolve(images, kernel, 2)
+  )
+
+
+def test_wide_projection_takes_the_activated_input(initialise):
+  images = jnp.ones((1, 4, 4, 3))
+  module = make_block(WideBlock, 4, 2)
+  variables = initialise(module, images)
+  silence(variables)
+  assert not module.apply(variables, images).any()
+
+
+def last_features(initialise, model, last):
+  """Output of the layer `last`, the parameters, and the logits."""
+  images = jnp.asarray(
+    np.random.default_rng(0).normal(size=(2, 8, 8, 3)), jnp.float32
+  )
+  variables = initialise(model, images, train=False)
+  logits, state = jax.jit(
+    lambda variables: model.apply(
+      variables,
+      images,
+      train=False,
+      mutable=['intermediates'],
+      capture_intermediates=True,
+    )
+  )(variables)
+  (features,) = state['intermediates'][last]['__call__']
+  return np.asarray(features), variables['params'], np.asarray(logits)
+
+
+def test_nothing_stands_between_the_last_block_and_the_pooling(initialise):
+  model = PreactResNet(BasicBlock, (1, 1), 10)
+  features, params, logits = last_features(initialise, model, 'group2_block1')
+  assert set(params) == {'stem', 'head', 'group1_block1', 'group2_block1'}
+  assert features.min() < 0
+  want = (
+    features.mean((1, 2)) @ params['head']['kernel'] + params['head']['bias']
+  )
+  np.testing.assert_allclose(logits, want, rtol=1e-4, atol=1e-5)
+
+
+def test_wide_network_ends_in_a_norm_and_a_relu(initialise):
+  features, params, logits = last_features(
+    initialise, WideResNet(10, 1, 10), 'norm'
+  )
+  blocks = {f'group{group}_block1' for group in (1, 2, 3)}
+  assert set(params) == {'stem', 'norm', 'head'} | blocks
+  assert features.min() < 0
+  pooled = np.maximum(features, 0).mean((1, 2))
+  want = pooled @ params['head']['kernel'] + params['head']['bias']
+  np.testing.assert_allclose(logits, want, rtol=1e-4, atol=1e-5)

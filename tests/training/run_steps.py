@@ -1,0 +1,89 @@
+"""Trains a few steps on virtual devices; run by test_devices in a process.
+
+python run_steps.py NUM_DEVICES OUT.npz
+"""
+
+import os
+import sys
+import warnings
+
+os.environ['XLA_FLAGS'] = (
+  f'--xla_force_host_platform_device_count={sys.argv[1]}'
+)
+warnings.simplefilter('error')
+
+import jax  # noqa: E402
+import numpy as np  # noqa: E402
+
+from mollify_jax import MollifySpec, parallel  # noqa: E402
+from mollify_jax.augment import AugmentSpec  # noqa: E402
+from mollify_jax.data import digits, resident  # noqa: E402
+from mollify_jax.evaluation import passes  # noqa: E402
+from mollify_jax.models import create_model  # noqa: E402
+from mollify_jax.training.optimizer import (  # noqa: E402
+  OptimizerSpec,
+  make_optimizer,
+)
+from mollify_jax.training.state import create_state  # noqa: E402
+from mollify_jax.training.step import StepSpec, make_train_steps  # noqa: E402
+
+
+def train_and_evaluate(assignment):
+  """Two calls of two steps, then three passes: name -> array."""
+  dataset = digits.load()
+  # Roles, batch and devices do not divide each other: 16 % 3 and 2 % 3.
+  mollify = MollifySpec(assignment=assignment, blur_width_max=8.0)
+  spec = StepSpec(
+    num_classes=10,
+    mean=dataset.mean,
+    std=dataset.std,
+    augment=AugmentSpec(steps=('crop', 'rotate'), crop_padding=1),
+    mollify=mollify,
+    ema_decay=0.5,
+  )
+  model = create_model('small_cnn', 10, axis_name=parallel.AXIS)
+  optimizer = make_optimizer(OptimizerSpec(learning_rate=0.05), 10, 1)
+  state = create_state(model, optimizer, (8, 8, 1), 0, with_ema=True)
+  train_steps = make_train_steps(model, optimizer, spec)
+  state, images, labels = parallel.replicate(
+    (state, dataset.train_images, dataset.train_labels)
+  )
+  losses = []
+  for call in range(2):
+    indices = resident.train_indices(0, 2 * call, 2, 16, len(labels))
+    donated = jax.tree.leaves(state.params)[0]
+    state, step_metrics = train_steps(
+      state, images, labels, np.int32(0), parallel.split_batch(indices)
+    )
+    assert donated.is_deleted(), 'the state was copied, not donated'
+    losses.append(parallel.to_host(step_metrics)['loss'])
+
+  eval_spec = passes.EvalSpec(10, dataset.mean, dataset.std, mollify)
+  records = passes.run_conditions(
+    passes.make_evaluation(model, eval_spec),
+    state.variables(),
+    *parallel.replicate((dataset.test_images, dataset.test_labels)),
+    passes.temperature_grid([0.4]),
+    eval_spec,
+    batch_size=128,  # does not divide the test set
+    seed=0,
+  )
+  leaves = jax.tree_util.tree_leaves_with_path(parallel.to_host(state))
+  return {
+    'loss': np.concatenate(losses),
+    'count': np.array([record['n'] for record in records]),
+    'nll': np.array([record['nll'] for record in records]),
+    'error': np.array([record['error'] for record in records]),
+    **{f'state{jax.tree_util.keystr(path)}': leaf for path, leaf in leaves},
+  }
+
+
+assert jax.local_device_count() == int(sys.argv[1])
+np.savez(
+  sys.argv[2],
+  **{
+    f'{assignment}/{name}': array
+    for assignment in ('iid', 'stratified')
+    for name, array in train_and_evaluate(assignment).items()
+  },
+)

@@ -1,0 +1,123 @@
+"""The loop in this process: what it learns, and what stops it."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mollify_jax.training import loop
+from mollify_jax.training import optimizer as optimizers
+from mollify_jax.training.checkpoints import Checkpoints
+from mollify_jax.training.journal import read_lines
+
+DIGITS = Path(__file__).parents[2] / 'configs' / 'digits.py'
+
+
+@pytest.fixture
+def config():
+  spec = importlib.util.spec_from_file_location('digits', DIGITS)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  config = module.get_config().to_dict()
+  config['epochs'] = 2
+  config['steps_per_call'] = 4
+  config['checkpoint_every_steps'] = 8
+  config['eval']['temperatures'] = (0.3,)
+  config['eval']['every_epochs'] = 1
+  return config
+
+
+def test_every_option_at_once_learns(tmp_path, config):
+  config['mollify']['label_rule'] = 'extra_smooth'
+  config['loss'] = 'normalized_cross_entropy'
+  config['label_smoothing'] = 0.05
+  config['dtype'] = 'bfloat16'
+  config['tensorboard'] = True
+  config['optimizer'].update(
+    ema_decay=0.5, gradient_clip=1.0, weight_decay_form='decoupled'
+  )
+  results = loop.run(config, str(tmp_path / 'run'))
+  clean = results['conditions'][0]
+  assert clean['n'] == 360
+  assert clean['error'] < 0.5  # 0.9 is chance
+  lines = read_lines(tmp_path / 'run' / 'metrics.jsonl')
+  losses = [line['loss'] for line in lines if line['event'] == 'train']
+  assert len(losses) == 44
+  assert np.mean(losses[-8:]) < np.mean(losses[:8])
+  assert [line['step'] for line in lines if line['event'] == 'evaluate'] == [24]
+  assert list((tmp_path / 'run' / 'tensorboard').iterdir())
+
+
+def test_non_finite_loss_keeps_the_last_good_checkpoint(
+  tmp_path, config, monkeypatch
+):
+  honest = optimizers.learning_rate
+
+  def explode(spec, step, *schedule):
+    rate = honest(spec, step, *schedule)
+    return jnp.where(jnp.asarray(step) >= 18, jnp.inf, rate)
+
+  monkeypatch.setattr(optimizers, 'learning_rate', explode)
+  with pytest.raises(
+    loop.NonFiniteLossError, match=r'step 20: loss nan.*of step 16 is kept'
+  ):
+    loop.run(config, str(tmp_path / 'run'))
+  checkpoints = Checkpoints(tmp_path / 'run' / 'checkpoints')
+  assert checkpoints.latest_step() == 16
+  checkpoints.close()
+  steps = [
+    line['step'] for line in read_lines(tmp_path / 'run' / 'metrics.jsonl')
+  ]
+  assert steps == list(range(1, 17))
+
+  # With the cause mended, the same command goes on from there.
+  monkeypatch.setattr(optimizers, 'learning_rate', honest)
+  results = loop.run(config, str(tmp_path / 'run'))
+  assert results['steps'] == 44
+
+
+def test_a_workdir_of_another_config_is_left_alone(tmp_path, config):
+  directory = tmp_path / 'run'
+  directory.mkdir()
+  other = {**config, 'seed': 5}
+  text = json.dumps(other)
+  (directory / 'config.json').write_text(text)
+  with pytest.raises(ValueError, match='seed: 5 -> 0'):
+    loop.run(config, str(directory))
+  assert (directory / 'config.json').read_text() == text
+  (tmp_path / 'file').write_text('')
+  with pytest.raises(ValueError, match='is a file; name a directory'):
+    loop.run(config, str(tmp_path / 'file'))
+
+
+def test_nothing_is_written_before_the_data_is_read(tmp_path, config):
+  config['data'].update(name='archive', path=str(tmp_path / 'none.npz'))
+  with pytest.raises(OSError, match=r'none\.npz'):
+    loop.run(config, str(tmp_path / 'run'))
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_archive_of_plain_arrays_trains(tmp_path, config):
+  """Colour images of a user's own, not square, with named classes."""
+  rng = np.random.default_rng(0)
+  labels = np.arange(96) % 3
+  images = rng.integers(0, 80, (96, 12, 10, 3), np.uint8)
+  images[np.arange(96), ..., labels] += 120  # the class is the colour
+  np.savez(
+    tmp_path / 'mine.npz',
+    train_images=images[:64],
+    train_labels=labels[:64],
+    test_images=images[64:],
+    test_labels=labels[64:],
+    class_names=np.array(['red', 'green', 'blue']),
+  )
+  config['data'].update(name='archive', path=str(tmp_path / 'mine.npz'))
+  config['mollify']['blur_width_max'] = None
+  config.update(batch_size=16, epochs=8)
+  results = loop.run(config, str(tmp_path / 'run'))
+  assert results['class_names'] == ['red', 'green', 'blue']
+  assert results['conditions'][0]['n'] == 32
+  assert results['conditions'][0]['error'] < 0.2
