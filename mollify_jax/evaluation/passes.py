@@ -94,11 +94,7 @@ def degrade_images(
     Same shape and dtype.
   """
   temperatures = jnp.full(images.shape[0], t)
-  widths = schedules.blur_width(
-    temperatures,
-    mollify.blur_width_min,
-    mollify.blur_width_max or float(images.shape[2]),
-  )
+  widths = mollify.blur_width(temperatures, images.shape[2])
   # One batch has one kernel, so a real branch: only that one is computed.
   return jax.lax.switch(
     corruption,

@@ -107,6 +107,20 @@ class MollifySpec:
         f'{", ".join(ASSIGNMENTS)}'
       )
 
+  def blur_width(self, t: jax.Array, image_width: int) -> jax.Array:
+    """The blur width at temperature t, float32[...] in pixels.
+
+    Args:
+      t: float[...], in [0, 1].
+      image_width: W in pixels, static; the largest blur where
+        `blur_width_max` is None.
+    """
+    maximum = self.blur_width_max
+    if maximum is None:
+      # An image narrower than the least blur still has a valid schedule.
+      maximum = max(float(image_width), self.blur_width_min)
+    return schedules.blur_width(t, self.blur_width_min, maximum)
+
 
 def draw_temperature(key: jax.Array, spec: MollifySpec) -> jax.Array:
   """Draws one temperature t ~ Beta(beta_a, beta_b).
@@ -305,11 +319,7 @@ def _degrade(role, image, epsilon, t, spec):
   if role == Role.PURE_NOISE:
     return epsilon.astype(image.dtype)
   if role == Role.BLUR:
-    maximum = spec.blur_width_max
-    if maximum is None:
-      # An image narrower than the least blur still has a valid schedule.
-      maximum = max(float(image.shape[1]), spec.blur_width_min)
-    width = schedules.blur_width(t, spec.blur_width_min, maximum)
+    width = spec.blur_width(t, image.shape[1])
     return blur_image(image, schedules.dissipation_time(width))
   return image
 
