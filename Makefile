@@ -1,0 +1,43 @@
+# The two set-up commands of the README: `make demo` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+RUNS ?= runs/demo
+BIN := $(VENV)/bin
+
+.PHONY: demo test test-all lint clean
+
+# Trains the digits plainly and mollified (same network, same steps) and
+# prints the two side by side.
+demo: $(VENV)/.train
+	$(BIN)/python -m mollify_jax.main --config=configs/digits.py:plain \
+	  --workdir=$(RUNS)/plain
+	$(BIN)/python -m mollify_jax.main --config=configs/digits.py \
+	  --workdir=$(RUNS)/mollified
+	$(BIN)/python -m mollify_jax.evaluation.reports \
+	  $(RUNS)/plain $(RUNS)/mollified
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest -n 2 -m "not slow and not reference"
+
+# Also the long suites, and the full reference set where it lies beside the
+# checkout.
+test-all: $(VENV)/.test
+	$(BIN)/python -m pytest -n 2
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.train: $(VENV)/bin/python requirements.txt pyproject.toml
+	$(BIN)/python -m pip install --quiet --requirement requirements.txt
+	touch $@
+
+$(VENV)/.test: $(VENV)/.train
+	$(BIN)/python -m pip install --quiet --editable '.[train,data,test]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) runs
