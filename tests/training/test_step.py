@@ -1,0 +1,114 @@
+"""One training step against the same step written out."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from mollify_jax import MollifySpec, mollify_batch, parallel, rng
+from mollify_jax.augment import AugmentSpec
+from mollify_jax.models import create_model
+from mollify_jax.training.optimizer import OptimizerSpec, make_optimizer
+from mollify_jax.training.state import create_state
+from mollify_jax.training.step import StepSpec, make_train_steps
+
+MEAN, STD, K, B = (0.3,), (0.4,), 4, 12
+RATE, SEED = 0.1, 5
+
+
+def spec(**changes):
+  fields = {
+    'num_classes': K,
+    'mean': MEAN,
+    'std': STD,
+    'augment': AugmentSpec(steps=()),
+    'mollify': MollifySpec(roles=('clean',)),
+  }
+  return StepSpec(**{**fields, **changes})
+
+
+def one_step(step_spec):
+  """(state before, state after, metrics, pixels, labels) of step 0."""
+  random = np.random.default_rng(0)
+  images = random.integers(0, 256, (20, 8, 8, 1), np.uint8)
+  labels = random.integers(0, K, 20).astype(np.int32)
+  index = random.permutation(20)[:B].astype(np.int32)
+  model = create_model('small_cnn', K, axis_name=parallel.AXIS)
+  optimizer = make_optimizer(
+    OptimizerSpec(
+      learning_rate=RATE, momentum=0.0, weight_decay=0.0, schedule='constant'
+    ),
+    steps_per_epoch=1,
+    epochs=1,
+  )
+  before = create_state(model, optimizer, (8, 8, 1), SEED)
+  donated, before = before, parallel.to_host(before)
+  steps = make_train_steps(model, optimizer, step_spec)
+  after, metrics = steps(
+    *parallel.replicate((donated, images, labels)),
+    np.int32(SEED),
+    parallel.split_batch(index[None]),
+  )
+  pixels = (images[index] / 255 - MEAN[0]) / STD[0]
+  return (
+    before,
+    parallel.to_host(after),
+    parallel.to_host(metrics),
+    jnp.asarray(pixels, jnp.float32),
+    labels[index],
+  )
+
+
+def check(before, after, metrics, pixels, targets, labels):
+  """The step is that of gradient descent on the mean cross-entropy."""
+  model = create_model('small_cnn', K)
+
+  def mean_loss(params):
+    logits, updated = model.apply(
+      {'params': params, 'batch_stats': before.batch_stats},
+      pixels,
+      train=True,
+      mutable=['batch_stats'],
+    )
+    loss = -(targets * jax.nn.log_softmax(logits)).sum(axis=1).mean()
+    return loss, (logits, updated['batch_stats'])
+
+  (loss, (logits, batch_stats)), gradient = jax.value_and_grad(
+    mean_loss, has_aux=True
+  )(before.params)
+  expected = jax.tree.map(lambda p, g: p - RATE * g, before.params, gradient)
+
+  def compare(a, b):
+    np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+  jax.tree.map(compare, after.params, expected)
+  jax.tree.map(compare, after.batch_stats, batch_stats)
+  assert int(after.step) == 1
+  compare(metrics['loss'], [loss])
+  compare(metrics['error'], [np.mean(np.argmax(logits, axis=1) != labels)])
+  compare(metrics['grad_norm'], [optax.tree.norm(gradient)])
+
+
+def test_a_plain_step():
+  *run, labels = one_step(spec())
+  check(*run, jax.nn.one_hot(labels, K), labels)
+
+
+def test_a_smoothed_step():
+  *run, labels = one_step(spec(label_smoothing=0.2))
+  check(*run, 0.8 * jax.nn.one_hot(labels, K) + 0.2 / K, labels)
+
+
+@pytest.mark.parametrize('assignment', ['iid', 'stratified'])
+def test_a_mollified_step(assignment):
+  mollify = MollifySpec(assignment=assignment)
+  before, after, metrics, pixels, labels = one_step(spec(mollify=mollify))
+  key = jax.random.fold_in(
+    jax.random.fold_in(jax.random.key(SEED), int(rng.Purpose.MOLLIFY)), 0
+  )
+  keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(B))
+  pixels, targets = mollify_batch(
+    keys, pixels, jax.nn.one_hot(labels, K), mollify
+  )
+  check(before, after, metrics, pixels, targets, labels)
