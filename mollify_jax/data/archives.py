@@ -16,16 +16,14 @@ and in both, optionally, class_names str[K]; without it the classes are '0',
 import contextlib
 import hashlib
 import itertools
-import logging
 import os
 import pathlib
-import secrets
 from collections.abc import Iterator, Mapping
 from typing import BinaryIO
 
 import numpy as np
 
-from mollify_jax.data import dataset
+from mollify_jax.data import cache, dataset
 from mollify_jax.data.dataset import SPLITS, Dataset
 from mollify_jax.data.decoding import decode_images
 
@@ -33,18 +31,14 @@ ENCODED = tuple(f'{s}_{k}' for s in SPLITS for k in ('bytes', 'offsets'))
 PLAIN = tuple(f'{s}_images' for s in SPLITS)
 LABELS = tuple(f'{s}_labels' for s in SPLITS)
 
-# Raise it when the same archive would give other arrays than before.
-CACHE_VERSION = 1
-
 
 def load(
   path: str | os.PathLike, cache_dir: str | os.PathLike
 ) -> dataset.Dataset:
   """Reads an archive; what had to be decoded is decoded once.
 
-  The decoded arrays are kept in `cache_dir/<sha256 of the archive>.npz`, not
-  compressed. That file appears whole or not at all, its checksums are verified
-  whenever it is read, and if anything is wrong with it, it is made anew.
+  The decoded arrays are kept in `cache_dir/<sha256 of the archive>`; see
+  `cache`.
 
   Args:
     path: an .npz file in one of the layouts above.
@@ -66,18 +60,11 @@ def load(
   _check_file(path)
   with open(path, 'rb') as file:
     fingerprint = hashlib.file_digest(file, 'sha256').hexdigest()
-  cache_path = pathlib.Path(cache_dir).expanduser() / f'{fingerprint}.npz'
-  cached = _read_cache(cache_path, path.stem, fingerprint)
-  if cached is not None:
-    return cached
-  with _naming(path):
-    members = _read_members(path)
-    is_encoded = ENCODED[0] in members
-    images = _decoded(members) if is_encoded else _plain(members)
-    result = _make_dataset(path.stem, fingerprint, images, members)
-  if is_encoded:
-    _write_cache(cache_path, result)
-  return result
+  if not _is_encoded(path):
+    return _make(path, fingerprint)
+  return cache.load_or_make(
+    cache_dir, path.stem, fingerprint, lambda: _make(path, fingerprint)
+  )
 
 
 def channel_statistics(
@@ -255,6 +242,20 @@ def _plain(members: Mapping[str, np.ndarray]) -> list[np.ndarray]:
   return result
 
 
+def _is_encoded(path: pathlib.Path) -> bool:
+  """Whether there is something to decode; nothing else is looked at."""
+  with _naming(path), open(path, 'rb') as file, _open(file) as archive:
+    return ENCODED[0] in archive.files
+
+
+def _make(path: pathlib.Path, fingerprint: str) -> Dataset:
+  """The data set of an archive, read and decoded."""
+  with _naming(path):
+    members = _read_members(path)
+    images = _decoded(members) if ENCODED[0] in members else _plain(members)
+    return _make_dataset(path.stem, fingerprint, images, members)
+
+
 def _make_dataset(
   name: str,
   fingerprint: str,
@@ -310,63 +311,3 @@ def _largest_label(members: Mapping[str, np.ndarray], split: str) -> int:
       f'{labels.dtype} of shape {labels.shape!r}'
     )
   return int(labels.max())
-
-
-def _read_cache(
-  path: pathlib.Path, name: str, fingerprint: str
-) -> Dataset | None:
-  """The cached data set, or None if there is none that can be trusted."""
-  if not path.exists():
-    return None
-  try:
-    # Reading a member to its end makes zipfile verify its CRC-32.
-    with open(path, 'rb') as file, np.load(file, allow_pickle=False) as archive:
-      stored = {key: archive[key] for key in archive.files}
-    if (
-      stored.pop('version').item() != CACHE_VERSION
-      or stored.pop('fingerprint').item() != fingerprint
-    ):
-      raise ValueError('made from another archive or by another version')
-    for key in ('class_names', 'mean', 'std'):
-      stored[key] = tuple(stored[key].tolist())
-    return Dataset(name=name, fingerprint=fingerprint, **stored)
-  except Exception as error:  # whatever is wrong, the archive has it all
-    reason = ' '.join(str(error).split()) or type(error).__name__
-    logging.getLogger(__name__).warning(
-      'decoding again: the cache %s is damaged (%s)', path, reason
-    )
-    return None
-
-
-def _write_cache(path: pathlib.Path, decoded: Dataset) -> None:
-  """Stores a data set under a temporary name, then renames it."""
-  temporary = path.with_name(
-    f'.{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp'
-  )
-  try:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-      with open(temporary, 'xb') as file:
-        np.savez(
-          file,
-          version=CACHE_VERSION,
-          fingerprint=decoded.fingerprint,
-          train_images=decoded.train_images,
-          train_labels=decoded.train_labels,
-          test_images=decoded.test_images,
-          test_labels=decoded.test_labels,
-          class_names=np.array(decoded.class_names),
-          mean=np.array(decoded.mean),
-          std=np.array(decoded.std),
-        )
-      os.replace(temporary, path)
-    except BaseException:  # an interrupt, too, must leave nothing behind
-      temporary.unlink(missing_ok=True)
-      raise
-  except OSError as error:
-    raise OSError(
-      f'cannot write the decoded images to {str(path)!r} '
-      f'({error.strerror or error}); wanted a folder with '
-      f'{decoded.train_images.nbytes + decoded.test_images.nbytes >> 20} MiB '
-      'to spare; make room or choose another workdir'
-    ) from error

@@ -69,7 +69,7 @@ def load(spec: DataSpec, cache_dir: str | os.PathLike) -> Dataset:
   elif spec.name == 'archive':
     dataset = archives.load(spec.path, cache_dir)
   else:
-    dataset = tfds_source.load(spec.name, spec.data_dir)
+    dataset = tfds_source.load(spec.name, spec.data_dir, cache_dir)
   return _first(dataset, spec)
 
 

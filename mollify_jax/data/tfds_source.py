@@ -5,6 +5,7 @@ download and convert a data set does tfds itself need TensorFlow, once; after
 that it can be uninstalled.
 """
 
+import hashlib
 import importlib
 import importlib.util
 import os
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from mollify_jax.data import dataset
+from mollify_jax.data import cache, dataset
 from mollify_jax.data.dataset import SPLITS, Dataset
 from mollify_jax.data.decoding import decode_images
 from mollify_jax.data.facts import FACTS, Facts
@@ -26,7 +27,9 @@ FILE_FORMAT = 'array_record'
 RECORDS_PER_READ = 1000
 
 
-def load(name: str, data_dir: str | os.PathLike = '') -> Dataset:
+def load(
+  name: str, data_dir: str | os.PathLike, cache_dir: str | os.PathLike
+) -> Dataset:
   """Reads a data set that tfds has prepared, or has tfds prepare it.
 
   Args:
@@ -34,6 +37,7 @@ def load(name: str, data_dir: str | os.PathLike = '') -> Dataset:
     data_dir: where tfds keeps its data sets; the newest version under
       `data_dir/name` is read. '' is tfds' default: the environment variable
       TFDS_DATA_DIR, else ~/tensorflow_datasets.
+    cache_dir: where the decoded images are kept; see `cache`.
 
   Returns:
     The data set, in the order of the files, which tfds shuffled when it wrote
@@ -54,7 +58,12 @@ def load(name: str, data_dir: str | os.PathLike = '') -> Dataset:
   directory = _newest_version(root / name)
   if directory is None:
     directory = _prepare(name, root)
-  return _read(name, root, directory, FACTS[name])
+  return cache.load_or_make(
+    cache_dir,
+    name,
+    _digest(directory),
+    lambda: _read(name, root, directory, FACTS[name]),
+  )
 
 
 def _newest_version(directory: pathlib.Path) -> pathlib.Path | None:
@@ -69,6 +78,15 @@ def _newest_version(directory: pathlib.Path) -> pathlib.Path | None:
     key=lambda path: tuple(int(part) for part in path.name.split('.')),
     default=None,
   )
+
+
+def _digest(directory: pathlib.Path) -> str:
+  """Changes when a file of the directory is written anew."""
+  digest = hashlib.sha256(str(directory.absolute()).encode())
+  for path in sorted(directory.iterdir()):
+    stat = path.stat()
+    digest.update(f'/{path.name}/{stat.st_size}/{stat.st_mtime_ns}'.encode())
+  return digest.hexdigest()
 
 
 def _prepare(name: str, root: pathlib.Path) -> pathlib.Path:

@@ -31,7 +31,11 @@ def test_readers_get_what_the_spec_says(monkeypatch, tmp_path):
   catalog.load(DataSpec('archive', path='a.npz'), tmp_path)
   catalog.load(DataSpec('cifar10', data_dir='d'), tmp_path)
   catalog.load(DataSpec('cifar100'), tmp_path)
-  assert calls == [('a.npz', tmp_path), ('cifar10', 'd'), ('cifar100', '')]
+  assert calls == [
+    ('a.npz', tmp_path),
+    ('cifar10', 'd', tmp_path),
+    ('cifar100', '', tmp_path),
+  ]
 
 
 def test_the_first_examples_are_taken(tmp_path):

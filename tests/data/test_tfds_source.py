@@ -6,6 +6,7 @@ import io
 import json
 import shutil
 import sys
+import tempfile
 import types
 
 import numpy as np
@@ -118,9 +119,15 @@ def small_facts(monkeypatch):
     monkeypatch.setitem(FACTS, name, small)
 
 
+def load(name, data_dir):
+  """Reads the files themselves, into a cache that nobody has used."""
+  with tempfile.TemporaryDirectory() as cache_dir:
+    return tfds_source.load(name, data_dir, cache_dir)
+
+
 def refusal(error, data_dir, name='cifar10'):
   with pytest.raises(error) as caught:
-    tfds_source.load(name, data_dir)
+    load(name, data_dir)
   assert '\n' not in str(caught.value)
   return str(caught.value)
 
@@ -128,7 +135,7 @@ def refusal(error, data_dir, name='cifar10'):
 @pytest.mark.parametrize('name', tfds_source.NAMES)
 def test_prepared_data_is_read_back_equal(prepared, name, monkeypatch):
   monkeypatch.setattr(tfds_source, 'RECORDS_PER_READ', 7)  # and a short tail
-  data = tfds_source.load(name, prepared)
+  data = load(name, prepared)
   for split, count in (('train', TRAIN), ('test', TEST)):
     # tfds shuffles when it writes: compare as multisets.
     want = sorted(
@@ -148,13 +155,33 @@ def test_prepared_data_is_read_back_equal(prepared, name, monkeypatch):
   assert data.class_names == FACTS[name].class_names
   assert data.mean == FACTS[name].mean
   assert data.std == FACTS[name].std
-  again = tfds_source.load(name, str(prepared))
+  again = load(name, str(prepared))
   assert again.fingerprint == data.fingerprint
   np.testing.assert_array_equal(again.train_images, data.train_images)
 
 
+def test_the_second_load_reads_no_record(copy, tmp_path, monkeypatch):
+  data_dir, directory = copy
+  first = tfds_source.load('cifar10', data_dir, tmp_path / 'cache')
+  original = tfds_source._records
+  reads = []
+  monkeypatch.setattr(
+    tfds_source,
+    '_records',
+    lambda *arguments: reads.append(1) or original(*arguments),
+  )
+  second = tfds_source.load('cifar10', data_dir, tmp_path / 'cache')
+  assert not reads
+  assert second.fingerprint == first.fingerprint
+  np.testing.assert_array_equal(second.train_images, first.train_images)
+  # Files that were written anew are read anew.
+  (directory / 'features.json').touch()
+  tfds_source.load('cifar10', data_dir, tmp_path / 'cache')
+  assert len(reads) == 2
+
+
 def test_tensorflow_is_never_imported(prepared):
-  tfds_source.load('cifar10', prepared)
+  load('cifar10', prepared)
   assert not [name for name in sys.modules if name == 'tensorflow']
 
 
@@ -172,13 +199,13 @@ def test_records_are_read_in_batches(prepared, monkeypatch):
   monkeypatch.setattr(
     base.BaseDataSource, '__getitem__', lambda *_: pytest.fail('one by one')
   )
-  tfds_source.load('cifar10', prepared)
+  load('cifar10', prepared)
   assert batches == [TRAIN, TEST]
 
 
 def test_the_default_directory_is_that_of_tfds(prepared, monkeypatch):
   monkeypatch.setenv('TFDS_DATA_DIR', str(prepared))
-  assert len(tfds_source.load('cifar10').train_images) == TRAIN
+  assert len(load('cifar10', '').train_images) == TRAIN
   monkeypatch.delenv('TFDS_DATA_DIR')
   monkeypatch.setenv('HOME', '/nowhere')
   message = refusal(FileNotFoundError, '')
@@ -191,14 +218,14 @@ def test_the_newest_version_is_read(copy):
   shutil.copytree(directory, older)
   (older / 'dataset_info.json').write_text('{')
   shutil.copytree(older, directory.with_name('incomplete.AB_10.0.0'))
-  tfds_source.load('cifar10', data_dir)
+  load('cifar10', data_dir)
   older.rename(directory.with_name('10.0.0'))
   assert '10.0.0' in refusal(ValueError, data_dir)
 
 
 def test_unknown_name():
   with pytest.raises(ValueError, match="'svhn'; choose from cifar10, cifar100"):
-    tfds_source.load('svhn')
+    load('svhn', '')
 
 
 def test_not_prepared_and_no_tensorflow(tmp_path, monkeypatch):
@@ -234,7 +261,7 @@ def with_tensorflow(monkeypatch):
 def test_tfds_prepares_what_is_missing(tmp_path, monkeypatch):
   tfds.disable_progress_bar()
   monkeypatch.setattr(tfds, 'builder', lambda _, **kwargs: Cifar10(**kwargs))
-  data = tfds_source.load('cifar10', tmp_path)
+  data = load('cifar10', tmp_path)
   assert data.train_images.shape == (TRAIN, 32, 32, 3)
   info = json.loads(
     (tmp_path / 'cifar10' / '3.0.2' / 'dataset_info.json').read_text()
