@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mollify_jax.data import dataset
+from mollify_jax.data import dataset, splits
 from mollify_jax.data.facts import FACTS
 
 TEST_EXAMPLES_PER_CLASS = 36
@@ -27,7 +27,7 @@ def load() -> dataset.Dataset:
   counts, labels = load_digits(return_X_y=True)
   images = np.rint(counts * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
   labels = labels.astype(np.int32)
-  train, test = _split(labels)
+  train, test = splits.hold_out(labels, TEST_EXAMPLES_PER_CLASS, SPLIT_SEED)
   facts = FACTS['digits']
   arrays = (images[train], labels[train], images[test], labels[test])
   return dataset.Dataset(
@@ -38,17 +38,3 @@ def load() -> dataset.Dataset:
     std=facts.std,
     fingerprint=dataset.fingerprint(*arrays),
   )
-
-
-def _split(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """(train, test) indices, the same for ever."""
-  # RandomState and not default_rng: NumPy promises that this stream never
-  # changes, and results are only comparable on one and the same split.
-  random = np.random.RandomState(SPLIT_SEED)
-  order = random.permutation(len(labels))
-  rank = np.empty(len(labels), np.int64)  # of each among its own class
-  for label in np.unique(labels):
-    members = np.flatnonzero(labels[order] == label)
-    rank[members] = np.arange(len(members))
-  in_test = rank < TEST_EXAMPLES_PER_CLASS
-  return order[~in_test], order[in_test]

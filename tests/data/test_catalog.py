@@ -59,6 +59,30 @@ def test_the_first_examples_are_taken(tmp_path):
   assert catalog.load(full, tmp_path).fingerprint == whole.fingerprint
 
 
+def test_validation_is_held_out_of_training(tmp_path):
+  whole = catalog.load(DataSpec(), tmp_path)
+  trained = catalog.load(DataSpec(validation_fraction=0.2), tmp_path)
+  judged = catalog.load(
+    DataSpec(validation_fraction=0.2, evaluate_on='validation'), tmp_path
+  )
+  np.testing.assert_array_equal(trained.test_images, whole.test_images)
+  np.testing.assert_array_equal(trained.train_images, judged.train_images)
+  assert len(judged.train_labels) + len(judged.test_labels) == 1437
+  assert trained.mean == judged.mean == whole.mean
+
+  def rows(images):
+    return {image.tobytes() for image in images}
+
+  # No two digits are equal, so these are sets of examples.
+  assert not rows(judged.train_images) & rows(judged.test_images)
+  assert not rows(judged.test_images) & rows(whole.test_images)
+  assert rows(judged.test_images) < rows(whole.train_images)
+  shares = np.bincount(judged.test_labels) / np.bincount(whole.train_labels)
+  np.testing.assert_allclose(shares, 0.2, atol=0.004)
+  prints = {d.fingerprint for d in (whole, trained, judged)}
+  assert len(prints) == 3
+
+
 @pytest.mark.parametrize(
   ('fields', 'message'),
   [
@@ -70,6 +94,13 @@ def test_the_first_examples_are_taken(tmp_path):
     ({'name': 'archive'}, "^data set 'archive' needs the path of an .npz"),
     ({'train_examples': -1}, r'^train_examples must be >= 0 .*, got -1$'),
     ({'test_examples': -5}, r'^test_examples must be >= 0'),
+    ({'validation_fraction': 1.0}, r'^validation_fraction must be in \[0, 1\)'),
+    ({'validation_seed': -1}, r'^validation_seed must be in'),
+    (
+      {'validation_fraction': 0.1, 'evaluate_on': 'train'},
+      "^unknown evaluate_on 'train'; choose from test, validation",
+    ),
+    ({'evaluate_on': 'validation'}, 'hold out a fraction'),
   ],
 )
 def test_a_bad_spec_is_refused_before_anything_is_read(fields, message):
