@@ -10,12 +10,11 @@ devices, which keep two cores busier than one device's threads do.
 
 import argparse
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from mollify_jax.evaluation import reports
+from mollify_jax.evaluation import plots, reports
 
 HERE = Path(__file__).parent
 METHODS = ('plain', 'diffusion', 'blur', 'diffusion_blur')
@@ -56,8 +55,7 @@ def main():
   print(reports.compare_table(runs))
   if arguments.out:
     reports.write_json(arguments.out / 'results.json', runs)
-    picture = 'mollification.png'
-    shutil.copy(arguments.workdir / METHODS[-1] / picture, arguments.out)
+    plots.draw_comparison(arguments.out / 'comparison.png', runs)
 
 
 if __name__ == '__main__':

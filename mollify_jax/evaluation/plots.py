@@ -1,5 +1,6 @@
 """The pictures of a run. Matplotlib is loaded inside, without global state."""
 
+import itertools
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,8 @@ import numpy as np
 # Okabe and Ito's colours, told apart by colour-blind readers and in print.
 _PREDICTED, _LABEL, _ACCURACY = '#0072B2', '#D55E00', '#009E73'
 _QUIET = '#999999'
+_METHODS = ('#000000', '#0072B2', '#E69F00', '#009E73', '#CC79A7', '#D55E00')
+_STYLES = ('--x', '-o', '-^', '-s')
 _TITLES = {'clean': 'clean', 'noise': 'diffusion noise', 'blur': 'heat blur'}
 
 
@@ -112,15 +115,11 @@ def draw_confidence_curve(
     raise ValueError(
       'no corrupted conditions to draw over t; give some temperatures'
     )
-  clean = [c for c in conditions if c['corruption'] == 'clean']
   figure = _figure(3.7 * len(names), 3.1)
   panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
   for panel, name in zip(panels, names, strict=True):
-    points = clean + sorted(
-      (c for c in conditions if c['corruption'] == name),
-      key=lambda condition: condition['t'],
-    )
-    t = [0.0 if c['corruption'] == 'clean' else c['t'] for c in points]
+    points = _over_t(conditions, name)
+    t = [c['t'] for c in points]
     for key, title, color, style in (
       ('label_confidence', 'label confidence', _LABEL, '--'),
       ('confidence', 'predicted confidence', _PREDICTED, '-o'),
@@ -141,6 +140,61 @@ def draw_confidence_curve(
     titles,
     loc='lower center',
     bbox_to_anchor=(0.5, 0.98),
+    ncols=len(titles),
+    fontsize=9,
+    frameon=False,
+  )
+  _save(figure, path)
+
+
+def draw_comparison(
+  path: str | os.PathLike, runs: Sequence[Mapping[str, Any]]
+) -> None:
+  """Error and calibration error of several runs over t, side by side.
+
+  Args:
+    path: of the PNG.
+    runs: result records (see `reports`), each a method on one data set.
+
+  Raises:
+    ValueError: no runs, or none that was degraded.
+  """
+  names = [n for run in runs for n in _names(run['conditions']) if n != 'clean']
+  names = list(dict.fromkeys(names))
+  if not names:
+    raise ValueError('no degraded conditions to compare; evaluate over t first')
+  figure = _figure(3.7 * len(names), 5.2)
+  panels = figure.subplots(
+    2, len(names), sharex=True, sharey='row', squeeze=False
+  )
+  for row, (key, title) in enumerate((('error', 'error'), ('ece', 'ECE'))):
+    for panel, name in zip(panels[row], names, strict=True):
+      for run, color, style in zip(
+        runs, itertools.cycle(_METHODS), itertools.cycle(_STYLES), strict=False
+      ):
+        points = _over_t(run['conditions'], name)
+        panel.plot(
+          [c['t'] for c in points],
+          [c[key] for c in points],
+          style,
+          color=color,
+          label=run['method'],
+          markersize=4,
+        )
+      panel.set_ylim(bottom=0)
+      panel.set_xlim(-0.03, 1.03)
+      panel.grid(alpha=0.3)
+    panels[row][0].set_ylabel(title)
+  for panel, name in zip(panels[0], names, strict=True):
+    panel.set_title(_TITLES.get(name, name), fontsize=10)
+  for panel in panels[1]:
+    panel.set_xlabel('temperature t')
+  handles, titles = panels[0][0].get_legend_handles_labels()
+  figure.legend(
+    handles,
+    titles,
+    loc='lower center',
+    bbox_to_anchor=(0.5, 0.94),
     ncols=len(titles),
     fontsize=9,
     frameon=False,
@@ -249,6 +303,13 @@ def draw_reliability_diagram(
 def _names(conditions):
   """Corruptions in order of appearance."""
   return list(dict.fromkeys(c['corruption'] for c in conditions))
+
+
+def _over_t(conditions, name):
+  """One corruption's conditions by temperature, the clean one at t = 0."""
+  clean = [{**c, 't': 0.0} for c in conditions if c['corruption'] == 'clean']
+  chosen = (c for c in conditions if c['corruption'] == name)
+  return clean + sorted(chosen, key=lambda condition: condition['t'])
 
 
 def _merge_last(values):

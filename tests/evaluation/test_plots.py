@@ -22,6 +22,7 @@ def conditions():
       'corruption': name,
       't': t,
       'error': t / 2,
+      'ece': t / 4,
       'confidence': 1 - t / 3,
       'label_confidence': 1 - t / 2,
       'bins': bins,
@@ -65,6 +66,21 @@ def test_confidence_curve(tmp_path):
   check_png(path)
   with pytest.raises(ValueError, match='no corrupted conditions'):
     plots.draw_confidence_curve(path, conditions()[:1])
+
+
+def test_comparison_draws_every_run(tmp_path):
+  path = tmp_path / 'comparison.png'
+  runs = [{'method': 'one', 'conditions': conditions()}]
+  plots.draw_comparison(path, runs)
+  alone = check_png(path)
+  better = [{**c, 'error': c['error'] / 2} for c in conditions()]
+  path.unlink()
+  plots.draw_comparison(path, [*runs, {'method': 'two', 'conditions': better}])
+  both = check_png(path)
+  assert both.shape != alone.shape or (both != alone).any()
+  for bad in ([], [{'method': 'clean', 'conditions': conditions()[:1]}]):
+    with pytest.raises(ValueError, match='no degraded conditions'):
+      plots.draw_comparison(path, bad)
 
 
 def test_reliability_diagram_shows_the_gap(tmp_path):
