@@ -1,14 +1,17 @@
 """One program on every device: the only file that says pmap.
 
-State and data are replicated and stay on the devices; the batch is split over
-them. Inside, `AXIS` names the device axis for means and sums.
+The state is replicated and stays on the devices; the data is replicated too,
+or in parts; the batch is split over them. Inside, `AXIS` names the device axis
+for means and sums.
 """
 
 import functools
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 AXIS = 'devices'
@@ -17,7 +20,7 @@ AXIS = 'devices'
 def parallelize_steps(
   body: Callable,
   *,
-  num_replicated: int,
+  constant_axes: Sequence[int | None],
   num_split: int,
   donate_carry: bool = False,
 ) -> Callable:
@@ -29,30 +32,33 @@ def parallelize_steps(
   (experiments/speed/loops.py), and a call costs it next to nothing.
 
   Args:
-    body: (carry, *replicated, *slices) -> (carry, outputs), like the body of
-      a scan. Carry and outputs must be equal on all devices, as
+    body: (carry, *constants, *slices) -> (carry, outputs), like the body of a
+      scan. Carry and outputs must be equal on all devices, as
       `jax.lax.pmean` and `psum` over `AXIS` make them.
-    num_replicated: arguments that are the same on every device and step.
+    constant_axes: of each argument that is the same in every step: None if
+      every device has all of it (see `replicate`), 0 if each has its part
+      (see `shard`).
     num_split: arguments that carry leading axes [local devices, steps].
     donate_carry: the call may reuse the carry's buffers.
 
   Returns:
-    steps(carry, *replicated, *split) -> (carry, outputs); both replicated,
+    steps(carry, *constants, *split) -> (carry, outputs); both replicated,
     without a device axis, outputs with a leading [steps] axis.
   """
+  num_constants = len(constant_axes)
   compiled = functools.partial(
     jax.pmap,
     axis_name=AXIS,
-    in_axes=(None,) * (1 + num_replicated) + (0,) * num_split,
+    in_axes=(None, *constant_axes) + (0,) * num_split,
     out_axes=None,
     donate_argnums=(0,) if donate_carry else (),
   )
   if jax.default_backend() != 'cpu':
 
     def scan(carry, *arguments):
-      replicated, split = _split_at(arguments, num_replicated)
+      constants, split = _split_at(arguments, num_constants)
       return jax.lax.scan(
-        lambda carry, slices: body(carry, *replicated, *slices), carry, split
+        lambda carry, slices: body(carry, *constants, *slices), carry, split
       )
 
     return compiled(scan)
@@ -60,11 +66,11 @@ def parallelize_steps(
   step = compiled(body)
 
   def loop(carry, *arguments):
-    replicated, split = _split_at(arguments, num_replicated)
+    constants, split = _split_at(arguments, num_constants)
     outputs = []
     for index in range(split[0].shape[1]):
       carry, output = step(
-        carry, *replicated, *(array[:, index] for array in split)
+        carry, *constants, *(array[:, index] for array in split)
       )
       # Waiting bounds the collectives in flight, which CPU devices need.
       outputs.append(to_host(output))
@@ -79,9 +85,66 @@ def replicate(tree: Any) -> Any:
   The result has the sharding that a parallel call returns, so that the first
   call can reuse the buffers of a donated state as every later one does.
   """
-  mesh = jax.sharding.Mesh(np.array(jax.local_devices()), (AXIS,))
-  sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-  return jax.device_put(tree, sharding)
+  return jax.device_put(tree, _local_sharding())
+
+
+def shard(array: np.ndarray) -> jax.Array:
+  """Copies to each local device its part of an array, once.
+
+  Args:
+    array: [N, ...], the whole of it in every process; only the part of this
+      process's devices is read, which matters where it is a map of a file.
+
+  Returns:
+    [local devices, n, ...] with n = ceil(N / all devices): device d of all
+    devices holds the rows d n + [0, n); zeros follow the last row.
+  """
+  n = -(-len(array) // jax.device_count())
+  parts = np.zeros((jax.local_device_count(), n, *array.shape[1:]), array.dtype)
+  first = jax.process_index() * jax.local_device_count()
+  for i, part in enumerate(parts):
+    rows = array[(first + i) * n : (first + i + 1) * n]
+    part[: len(rows)] = rows
+  return jax.device_put(parts, _local_sharding(AXIS))
+
+
+def take_sharded(part: jax.Array, index: jax.Array) -> jax.Array:
+  """This device's rows of a batch, out of parts on all devices.
+
+  Every device looks up what it has of the whole batch, and a sum over the
+  devices, of which all but one add zeros, hands each its share.
+
+  Args:
+    part: [n, ...], as `shard` placed it; integers, for which sums are exact.
+    index: int32[B], rows of the whole array for the whole batch, the same on
+      every device; B divisible by their number.
+
+  Returns:
+    [B / devices, ...] for the positions d B / devices + [0, B / devices) of
+    device d, as in `split_batch`.
+  """
+  local = index - jax.lax.axis_index(AXIS) * part.shape[0]
+  here = (local >= 0) & (local < part.shape[0])
+  rows = part[jnp.where(here, local, 0)]
+  here = here.reshape(-1, *[1] * (rows.ndim - 1))
+  rows = jnp.where(here, rows, jnp.zeros((), rows.dtype))
+  return jax.lax.psum_scatter(rows, AXIS, scatter_dimension=0, tiled=True)
+
+
+def take_own(array: jax.Array) -> jax.Array:
+  """This device's share [B / devices, ...] of a whole batch [B, ...]."""
+  size = array.shape[0] // jax.lax.axis_size(AXIS)
+  first = jax.lax.axis_index(AXIS) * size
+  return jax.lax.dynamic_slice_in_dim(array, first, size)
+
+
+def device_memory() -> int:
+  """Bytes of memory per local device; CPU devices share the host's."""
+  stats = jax.local_devices()[0].memory_stats()
+  if stats and 'bytes_limit' in stats:
+    return stats['bytes_limit']
+  host = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+  return host // jax.local_device_count()
 
 
 def split_batch(array: np.ndarray) -> np.ndarray:
@@ -103,6 +166,11 @@ def split_batch(array: np.ndarray) -> np.ndarray:
 def to_host(tree: Any) -> Any:
   """Waits for a tree of replicated arrays and returns it as NumPy arrays."""
   return jax.tree.map(np.asarray, tree)
+
+
+def _local_sharding(*axes: str) -> jax.sharding.Sharding:
+  mesh = jax.sharding.Mesh(np.array(jax.local_devices()), (AXIS,))
+  return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))
 
 
 def _split_at(arguments: tuple, index: int) -> tuple[tuple, tuple]:

@@ -11,13 +11,13 @@ import numpy as np
 from flax import linen as nn
 
 from mollify_jax import metrics, rng
-from mollify_jax.data.resident import padded_batches
 from mollify_jax.kernels import schedules
 from mollify_jax.kernels.blur import blur_images
 from mollify_jax.kernels.mollify import ROLES, MollifySpec, degrade_example
 from mollify_jax.kernels.noise import noise_images
 from mollify_jax.kernels.pixels import normalize_images
-from mollify_jax.parallel import AXIS, parallelize_steps, split_batch, to_host
+from mollify_jax.parallel import AXIS, parallelize_steps, to_host
+from mollify_jax.training.feeds import ResidentFeed
 
 # The order is the compiled branch number.
 CORRUPTIONS = ('clean', 'noise', 'blur')
@@ -159,36 +159,43 @@ def mollification_strip(
 
 
 def make_evaluation(
-  model: nn.Module, spec: EvalSpec
+  model: nn.Module, spec: EvalSpec, feed: ResidentFeed
 ) -> Callable[..., metrics.MetricSums]:
-  """Compiles one pass over a device-resident test set into one call.
+  """Compiles passes over batches of a test set into one call.
 
   Returns:
-    evaluate(variables, images, labels, seed, corruption, t, indices, mask)
-    -> (variables, sums), the sums with a leading [batches] axis and added
-    over devices; images
-    uint8[N, H, W, C] and labels int32[N] replicated, indices
-    int32[local devices, batches, B] and mask bool likewise.
+    evaluate(variables, *feed.constants, seed, corruption, t, *slices) ->
+    (variables, sums), the sums with a leading [batches] axis and added over
+    devices; the slices are a chunk of `feed.eval_chunks`.
   """
+  num_constants = len(feed.constant_axes)
 
-  def body(variables, images, labels, seed, corruption, t, index, mask):
+  def body(variables, *arguments):
+    constants, rest = arguments[:num_constants], arguments[num_constants:]
+    seed, corruption, t, *slices = rest
+    batch = feed.read(constants, slices)
     key = rng.purpose_key(seed, rng.Purpose.EVALUATE)
-    pixels = normalize_images(images[index], spec.mean, spec.std)
+    pixels = normalize_images(batch['image'], spec.mean, spec.std)
     # Bound to the image, so every model and every t meets the same noise.
-    keys = rng.keys_at(key, index)
+    keys = rng.keys_at(key, batch['index'])
     pixels = degrade_images(pixels, keys, corruption, t, spec.mollify)
     logits = model.apply(variables, pixels, train=False)
-    sums = metrics.batch_sums(logits, labels[index], mask, spec.num_classes)
+    sums = metrics.batch_sums(
+      logits, batch['label'], batch['mask'], spec.num_classes
+    )
     return variables, jax.lax.psum(sums, AXIS)
 
-  return parallelize_steps(body, num_replicated=5, num_split=2)
+  return parallelize_steps(
+    body,
+    constant_axes=(*feed.constant_axes, None, None, None),
+    num_split=feed.num_slices,
+  )
 
 
 def run_conditions(
   evaluate: Callable[..., metrics.MetricSums],
   variables: Any,
-  images: jax.Array,
-  labels: jax.Array,
+  feed: ResidentFeed,
   conditions: Sequence[Condition],
   spec: EvalSpec,
   *,
@@ -201,8 +208,7 @@ def run_conditions(
   Args:
     evaluate: from `make_evaluation`.
     variables: the network's, replicated.
-    images: uint8[N, H, W, C], replicated.
-    labels: int32[N], replicated.
+    feed: of the test set, as given to `make_evaluation`.
     conditions: the passes.
     spec: as given to `make_evaluation`.
     batch_size: over all devices, divisible by their number.
@@ -213,21 +219,22 @@ def run_conditions(
     One record per condition: `corruption`, `t`, the metrics of
     `metrics.finalize`, `label_confidence` and the bin sums.
   """
-  indices, mask = padded_batches(len(images), batch_size)
-  indices, mask = split_batch(indices), split_batch(mask)
   records = []
   for condition in conditions:
-    _, sums = evaluate(
-      variables,
-      images,
-      labels,
-      np.int32(seed),
-      np.int32(CORRUPTIONS.index(condition.corruption)),
-      np.float32(condition.t),
-      indices,
-      mask,
+    chunks = [
+      evaluate(
+        variables,
+        *feed.constants,
+        np.int32(seed),
+        np.int32(CORRUPTIONS.index(condition.corruption)),
+        np.float32(condition.t),
+        *slices,
+      )[1]
+      for slices in feed.eval_chunks(batch_size)
+    ]
+    sums = metrics.add_up(
+      jax.tree.map(lambda *parts: np.concatenate(parts), *map(to_host, chunks))
     )
-    sums = metrics.add_up(to_host(sums))
     record = {
       'corruption': condition.corruption,
       't': condition.t,

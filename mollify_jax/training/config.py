@@ -11,6 +11,7 @@ from mollify_jax.augment import AugmentSpec
 from mollify_jax.data.catalog import DataSpec
 from mollify_jax.kernels.mollify import MollifySpec
 from mollify_jax.models import create_model
+from mollify_jax.training.feeds import FEEDS
 from mollify_jax.training.optimizer import OptimizerSpec
 from mollify_jax.training.step import LOSSES
 
@@ -83,6 +84,9 @@ class RunSpec:
     optimizer: how parameters are updated.
     batch_size: over all devices; must divide by their number.
     epochs: passes over the training data.
+    feed: a name in `feeds.FEEDS`; `auto` keeps a copy of the images on every
+      device if they fit, else a part on each.
+    data_memory_share: of a device's memory that images may take, in (0, 1].
     steps_per_call: training steps per compiled call.
     checkpoint_every_steps: rounded up to whole calls.
     keep_checkpoints: how many of the newest stay, >= 1.
@@ -103,6 +107,8 @@ class RunSpec:
   dtype: str = 'auto'
   loss: str = 'cross_entropy'
   label_smoothing: float = 0.0
+  feed: str = 'auto'
+  data_memory_share: float = 0.5
   steps_per_call: int = 50
   checkpoint_every_steps: int = 1000
   keep_checkpoints: int = 2
@@ -121,7 +127,16 @@ class RunSpec:
     )
     if not 0 <= self.seed < 2**31:
       raise ValueError(f'config.seed must be in [0, 2^31), got {self.seed!r}')
-    for field, choices in (('dtype', DTYPES), ('loss', tuple(LOSSES))):
+    if not 0 < self.data_memory_share <= 1:
+      raise ValueError(
+        'config.data_memory_share must be in (0, 1], got '
+        f'{self.data_memory_share!r}'
+      )
+    for field, choices in (
+      ('dtype', DTYPES),
+      ('loss', tuple(LOSSES)),
+      ('feed', FEEDS),
+    ):
       value = getattr(self, field)
       if value not in choices:
         raise ValueError(

@@ -22,6 +22,7 @@ from mollify_jax.progress import Progress
 from mollify_jax.training import optimizer as optimizers
 from mollify_jax.training.checkpoints import Checkpoints
 from mollify_jax.training.config import RunSpec, differences, run_spec
+from mollify_jax.training.feeds import ResidentFeed, choose_feed
 from mollify_jax.training.journal import Journal, read_lines
 from mollify_jax.training.state import TrainState, create_state
 from mollify_jax.training.step import StepSpec, make_train_steps
@@ -63,13 +64,14 @@ def run(config: Mapping[str, Any], workdir: str) -> dict[str, Any]:
 
   dataset = catalog.load(spec.data, directory.parent / 'mollify_cache')
   _check_fits(spec, dataset)
+  kind = _feed_kind(spec, dataset)
   lead = jax.process_index() == 0
   if lead:
     directory.mkdir(parents=True, exist_ok=True)
     reports.write_json(directory / 'config.json', config)
   model = _make_model(spec, dataset)
-  evaluation = _Evaluation(model, dataset, spec)
-  state = _train(spec, model, dataset, evaluation, directory)
+  evaluation = _Evaluation(model, dataset, spec, kind)
+  state = _train(spec, model, dataset, evaluation, directory, kind)
   conditions = evaluation.grid(state, show=lead)
   results = _results(spec, config, dataset, state, conditions, directory)
   if lead:
@@ -84,10 +86,10 @@ def _train(
   dataset: Dataset,
   evaluation: '_Evaluation',
   directory: Path,
+  kind: str,
 ) -> TrainState:
   """Trains from the newest checkpoint, or from step 0, to the end."""
-  num_examples = len(dataset.train_labels)
-  steps_per_epoch = num_examples // spec.batch_size
+  steps_per_epoch = len(dataset.train_labels) // spec.batch_size
   total = steps_per_epoch * spec.epochs
   schedule = (spec.optimizer, steps_per_epoch, spec.epochs)
   optimizer = optimizers.make_optimizer(*schedule)
@@ -108,33 +110,33 @@ def _train(
     checkpoints.close()
     return parallel.replicate(state)
 
-  train_steps = make_train_steps(model, optimizer, _step_spec(spec, dataset))
-  lead = jax.process_index() == 0
-  state, images, labels = parallel.replicate(
-    (state, dataset.train_images, dataset.train_labels)
+  feed = ResidentFeed(
+    dataset.train_images, dataset.train_labels, sharded=kind == 'sharded'
   )
+  train_steps = make_train_steps(
+    model, optimizer, _step_spec(spec, dataset), feed
+  )
+  lead = jax.process_index() == 0
+  state = parallel.replicate(state)
   with (
     Journal(
       directory, first_step=step, tensorboard=spec.tensorboard, active=lead
     ) as journal,
     Progress('training', total, done=step, active=lead) as progress,
   ):
+    progress.say(f'{kind} feed of {feed.num_examples:,} training examples')
     if step:
       progress.say(f'resuming after step {step} of {total}')
     while step < total:
       # Calls begin at multiples of steps_per_call whatever was resumed, so a
       # resumed run makes the very calls of an uninterrupted one.
       count = min(spec.steps_per_call, total - step)
-      indices = resident.train_indices(
-        spec.seed, step, count, spec.batch_size, num_examples
-      )
       start = time.monotonic()
       state, metrics = train_steps(
         state,
-        images,
-        labels,
+        *feed.constants,
         np.int32(spec.seed),
-        parallel.split_batch(indices),
+        *feed.train_slices(spec.seed, step, count, spec.batch_size),
       )
       metrics = parallel.to_host(metrics)
       seconds = time.monotonic() - start
@@ -168,7 +170,9 @@ def _train(
 class _Evaluation:
   """The test set on the devices and the compiled pass over it."""
 
-  def __init__(self, model: nn.Module, dataset: Dataset, spec: RunSpec):
+  def __init__(
+    self, model: nn.Module, dataset: Dataset, spec: RunSpec, kind: str
+  ):
     self._spec = passes.EvalSpec(
       num_classes=dataset.num_classes,
       mean=dataset.mean,
@@ -176,8 +180,10 @@ class _Evaluation:
       mollify=spec.mollify,
     )
     self._options = spec.eval
-    self._evaluate = passes.make_evaluation(model, self._spec)
-    self._data = parallel.replicate((dataset.test_images, dataset.test_labels))
+    self._feed = ResidentFeed(
+      dataset.test_images, dataset.test_labels, sharded=kind == 'sharded'
+    )
+    self._evaluate = passes.make_evaluation(model, self._spec, self._feed)
 
   def clean(self, state: TrainState) -> dict[str, float]:
     """Scalar metrics on the clean test set."""
@@ -194,13 +200,23 @@ class _Evaluation:
     return passes.run_conditions(
       self._evaluate,
       state.variables(),
-      *self._data,
+      self._feed,
       conditions,
       self._spec,
       batch_size=self._options.batch_size,
       seed=self._options.seed,
       **arguments,
     )
+
+
+def _feed_kind(spec: RunSpec, dataset: Dataset) -> str:
+  return choose_feed(
+    spec.feed,
+    dataset.train_images.nbytes + dataset.test_images.nbytes,
+    memory=parallel.device_memory(),
+    share=spec.data_memory_share,
+    num_devices=jax.device_count(),
+  )
 
 
 def _make_model(spec: RunSpec, dataset: Dataset) -> nn.Module:

@@ -1,7 +1,6 @@
 """One training step, and several of them in one compiled call."""
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +16,7 @@ from mollify_jax.kernels.labels import temper_labels
 from mollify_jax.kernels.mollify import MollifySpec, mollify_batch
 from mollify_jax.kernels.pixels import normalize_images
 from mollify_jax.parallel import AXIS, parallelize_steps
+from mollify_jax.training.feeds import ResidentFeed
 from mollify_jax.training.state import TrainState
 
 LOSSES = {
@@ -164,22 +164,27 @@ def make_train_steps(
   model: nn.Module,
   optimizer: optax.GradientTransformation,
   spec: StepSpec,
+  feed: ResidentFeed,
 ) -> Callable[..., tuple[TrainState, dict[str, Any]]]:
-  """Compiles several steps on device-resident data into one call.
+  """Compiles several steps into one call.
 
   Returns:
-    steps(state, images, labels, seed, indices) -> (state, metrics), with
-    images uint8[N, H, W, C] and labels int32[N] replicated, `seed` int32[],
-    and indices int32[local devices, S, B]; the state is donated. Metrics are
-    float32[S].
+    steps(state, *feed.constants, seed, *slices) -> (state, metrics), with
+    `seed` int32[] and the slices of `feed.train_slices`; the state is
+    donated. Metrics are float32[S].
   """
-  step = functools.partial(
-    train_step, model=model, optimizer=optimizer, spec=spec
-  )
+  num_constants = len(feed.constant_axes)
 
-  def body(state, images, labels, seed, index):
-    return step(state, {'image': images[index], 'label': labels[index]}, seed)
+  def body(state, *arguments):
+    constants, seed = arguments[:num_constants], arguments[num_constants]
+    batch = feed.read(constants, arguments[num_constants + 1 :])
+    return train_step(
+      state, batch, seed, model=model, optimizer=optimizer, spec=spec
+    )
 
   return parallelize_steps(
-    body, num_replicated=3, num_split=1, donate_carry=True
+    body,
+    constant_axes=(*feed.constant_axes, None),
+    num_split=feed.num_slices,
+    donate_carry=True,
   )

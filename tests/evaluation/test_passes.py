@@ -11,6 +11,7 @@ from mollify_jax.kernels.blur import blur_image
 from mollify_jax.kernels.mollify import MollifySpec
 from mollify_jax.kernels.noise import add_noise
 from mollify_jax.models import create_model
+from mollify_jax.training.feeds import ResidentFeed
 
 N, K = 37, 4
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.25)
@@ -56,9 +57,11 @@ def test_metrics_do_not_depend_on_the_batches(images, labels, batch_size):
   variables = model.init(jax.random.key(3), normalized(images), train=False)
   spec = passes.EvalSpec(K, MEAN, STD, MollifySpec())
   conditions = passes.temperature_grid((0.2, 0.6))
+  feed = ResidentFeed(images, labels)
   records = passes.run_conditions(
-    passes.make_evaluation(model, spec),
-    *parallel.replicate((variables, images, labels)),
+    passes.make_evaluation(model, spec, feed),
+    parallel.replicate(variables),
+    feed,
     conditions,
     spec,
     batch_size=batch_size,

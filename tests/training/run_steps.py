@@ -17,9 +17,10 @@ import numpy as np  # noqa: E402
 
 from mollify_jax import MollifySpec, parallel  # noqa: E402
 from mollify_jax.augment import AugmentSpec  # noqa: E402
-from mollify_jax.data import digits, resident  # noqa: E402
+from mollify_jax.data import digits  # noqa: E402
 from mollify_jax.evaluation import passes  # noqa: E402
 from mollify_jax.models import create_model  # noqa: E402
+from mollify_jax.training.feeds import ResidentFeed  # noqa: E402
 from mollify_jax.training.optimizer import (  # noqa: E402
   OptimizerSpec,
   make_optimizer,
@@ -28,7 +29,7 @@ from mollify_jax.training.state import create_state  # noqa: E402
 from mollify_jax.training.step import StepSpec, make_train_steps  # noqa: E402
 
 
-def train_and_evaluate(assignment):
+def train_and_evaluate(assignment, *, sharded):
   """Two calls of two steps, then three passes: name -> array."""
   dataset = digits.load()
   # Roles, batch and devices do not divide each other: 16 % 3 and 2 % 3.
@@ -44,25 +45,29 @@ def train_and_evaluate(assignment):
   model = create_model('small_cnn', 10, axis_name=parallel.AXIS)
   optimizer = make_optimizer(OptimizerSpec(learning_rate=0.05), 10, 1)
   state = create_state(model, optimizer, (8, 8, 1), 0, with_ema=True)
-  train_steps = make_train_steps(model, optimizer, spec)
-  state, images, labels = parallel.replicate(
-    (state, dataset.train_images, dataset.train_labels)
+  feed = ResidentFeed(
+    dataset.train_images, dataset.train_labels, sharded=sharded
   )
+  train_steps = make_train_steps(model, optimizer, spec, feed)
+  state = parallel.replicate(state)
   losses = []
   for call in range(2):
-    indices = resident.train_indices(0, 2 * call, 2, 16, len(labels))
     donated = jax.tree.leaves(state.params)[0]
     state, step_metrics = train_steps(
-      state, images, labels, np.int32(0), parallel.split_batch(indices)
+      state,
+      *feed.constants,
+      np.int32(0),
+      *feed.train_slices(0, 2 * call, 2, batch_size=16),
     )
     assert donated.is_deleted(), 'the state was copied, not donated'
     losses.append(parallel.to_host(step_metrics)['loss'])
 
   eval_spec = passes.EvalSpec(10, dataset.mean, dataset.std, mollify)
+  feed = ResidentFeed(dataset.test_images, dataset.test_labels, sharded=sharded)
   records = passes.run_conditions(
-    passes.make_evaluation(model, eval_spec),
+    passes.make_evaluation(model, eval_spec, feed),
     state.variables(),
-    *parallel.replicate((dataset.test_images, dataset.test_labels)),
+    feed,
     passes.temperature_grid([0.4]),
     eval_spec,
     batch_size=128,  # does not divide the test set
@@ -82,8 +87,12 @@ assert jax.local_device_count() == int(sys.argv[1])
 np.savez(
   sys.argv[2],
   **{
-    f'{assignment}/{name}': array
-    for assignment in ('iid', 'stratified')
-    for name, array in train_and_evaluate(assignment).items()
+    f'{case}/{name}': array
+    for case, arguments in {
+      'iid': {'assignment': 'iid', 'sharded': False},
+      'stratified': {'assignment': 'stratified', 'sharded': False},
+      'sharded': {'assignment': 'iid', 'sharded': True},
+    }.items()
+    for name, array in train_and_evaluate(**arguments).items()
   },
 )

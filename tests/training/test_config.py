@@ -97,6 +97,13 @@ BAD_FIELDS = [
     ValueError,
     "unknown config.dtype 'int8'; choose from auto",
   ),
+  ('feed', 'drip', ValueError, "unknown config.feed 'drip'; choose from auto"),
+  (
+    'data_memory_share',
+    1.5,
+    ValueError,
+    r'config.data_memory_share must be in',
+  ),
   ('label_smoothing', 'a', TypeError, 'config.label_smoothing must be of type'),
   ('batch_size', 0, ValueError, 'config.batch_size must be >= 1, got 0'),
   ('batch_size', 64.5, TypeError, 'config.batch_size must be of type int'),

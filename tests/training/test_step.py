@@ -9,6 +9,7 @@ import pytest
 from mollify_jax import MollifySpec, mollify_batch, parallel, rng
 from mollify_jax.augment import AugmentSpec
 from mollify_jax.models import create_model
+from mollify_jax.training.feeds import ResidentFeed
 from mollify_jax.training.optimizer import OptimizerSpec, make_optimizer
 from mollify_jax.training.state import create_state
 from mollify_jax.training.step import StepSpec, make_train_steps
@@ -33,7 +34,6 @@ def one_step(step_spec):
   random = np.random.default_rng(0)
   images = random.integers(0, 256, (20, 8, 8, 1), np.uint8)
   labels = random.integers(0, K, 20).astype(np.int32)
-  index = random.permutation(20)[:B].astype(np.int32)
   model = create_model('small_cnn', K, axis_name=parallel.AXIS)
   optimizer = make_optimizer(
     OptimizerSpec(
@@ -44,12 +44,13 @@ def one_step(step_spec):
   )
   before = create_state(model, optimizer, (8, 8, 1), SEED)
   donated, before = before, parallel.to_host(before)
-  steps = make_train_steps(model, optimizer, step_spec)
+  feed = ResidentFeed(images, labels)
+  steps = make_train_steps(model, optimizer, step_spec, feed)
+  slices = feed.train_slices(SEED, first_step=0, num_steps=1, batch_size=B)
   after, metrics = steps(
-    *parallel.replicate((donated, images, labels)),
-    np.int32(SEED),
-    parallel.split_batch(index[None]),
+    parallel.replicate(donated), *feed.constants, np.int32(SEED), *slices
   )
+  index = np.random.default_rng((SEED, 0)).permutation(20)[:B]
   pixels = (images[index] / 255 - MEAN[0]) / STD[0]
   return (
     before,
