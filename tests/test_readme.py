@@ -1,0 +1,46 @@
+"""What the README shows is run here."""
+
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / 'README.md').read_text()
+
+
+def test_the_snippet_trains_somebody_elses_network():
+  (snippet,) = re.findall(r'```python\n(.*?)```', README, re.DOTALL)
+  assert len(snippet.strip().splitlines()) <= 12
+
+  def apply(params, images):
+    return images.reshape(len(images), -1) @ params
+
+  names = {'apply': apply}
+  exec(compile(snippet, 'README.md', 'exec'), names)
+  images = jax.random.normal(jax.random.key(0), (8, 6, 5, 3))
+  labels = jnp.eye(4)[jnp.arange(8) % 4]
+  params = jnp.zeros((90, 4))
+  step = jax.jit(jax.value_and_grad(names['loss_fn']))
+  loss, gradient = step(params, jax.random.key(1), images, labels)
+  np.testing.assert_allclose(loss, np.log(4), rtol=1e-5)
+  assert (gradient != 0).any()
+  later, _ = step(params - 0.1 * gradient, jax.random.key(1), images, labels)
+  assert later < loss
+
+
+def test_linked_files_exist():
+  for target in re.findall(r'\]\((?!https?:)([^)#]+)\)', README):
+    assert (ROOT / target).exists(), target
+
+
+def test_named_commands_exist():
+  for flag in re.findall(r'--config=(\S+?\.py)', README):
+    assert (ROOT / flag).exists(), flag
+  targets = re.findall(r'^make (\w+)', README, re.MULTILINE)
+  assert targets == ['demo', 'test']
+  makefile = (ROOT / 'Makefile').read_text()
+  for target in targets:
+    assert f'\n{target}:' in makefile
