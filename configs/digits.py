@@ -5,8 +5,8 @@ r"""Handwritten digits (8x8, embedded in scikit-learn) on a laptop CPU.
 
 Variants: plain, diffusion, blur, diffusion_blur (the default).
 
-Measured (jax 0.10.2, two cores of a Xeon, 10 to 15 s of training each; error % /
-pooled ECE, means over t = 0.1, ..., 0.5 for noise and blur):
+Measured (jax 0.10.2, two cores of a Xeon, 10 to 15 s of training each; error %
+/ pooled ECE, means over t = 0.1, ..., 0.5 for noise and blur):
 
   plain            clean 0.8 / 0.011   noise 25.3 / 0.147   blur 58.0 / 0.449
   diffusion_blur   clean 0.3 / 0.023   noise  8.3 / 0.138   blur  7.7 / 0.149

@@ -163,6 +163,20 @@ def split_batch(array: np.ndarray) -> np.ndarray:
   return np.ascontiguousarray(parts[first : first + jax.local_device_count()])
 
 
+def split_local(array: np.ndarray) -> np.ndarray:
+  """This process's share of a batch, split over its devices.
+
+  Args:
+    array: [steps, B, ...], B divisible by the number of local devices.
+
+  Returns:
+    A view [local devices, steps, B / local devices, ...].
+  """
+  steps = array.shape[0]
+  shape = (steps, jax.local_device_count(), -1, *array.shape[2:])
+  return array.reshape(shape).swapaxes(0, 1)
+
+
 def to_host(tree: Any) -> Any:
   """Waits for a tree of replicated arrays and returns it as NumPy arrays."""
   return jax.tree.map(np.asarray, tree)

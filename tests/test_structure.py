@@ -45,7 +45,8 @@ OUTSIDE = {
   'optax': ('training',),
   'orbax': ('training.checkpoints',),
   'ml_collections': ('main', 'training.loop'),
-  'absl': ('main',),
+  'absl': ('main', 'data.streaming'),
+  'grain': ('data.streaming',),
   'tensorflow_datasets': ('data',),
   'tensorflow': (),
   'sklearn': ('data',),
@@ -146,7 +147,8 @@ def test_importing_the_door_loads_jax_and_numpy_only():
   code = (
     'import sys, mollify_jax\n'
     'heavy = ["flax", "optax", "orbax", "tensorflow", "ml_collections",'
-    ' "tensorflow_datasets", "matplotlib", "sklearn", "absl", "rich"]\n'
+    ' "tensorflow_datasets", "matplotlib", "sklearn", "absl", "rich",'
+    ' "grain"]\n'
     'print([name for name in heavy if name in sys.modules])\n'
   )
   output = subprocess.run(

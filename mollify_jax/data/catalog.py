@@ -3,10 +3,12 @@
 import dataclasses
 import os
 
-from mollify_jax.data import archives, digits, splits, tfds_source
-from mollify_jax.data.dataset import SPLITS, Dataset
+import numpy as np
 
-NAMES = ('digits', 'archive', 'cifar10', 'cifar100')
+from mollify_jax.data import archives, digits, folder, splits, tfds_source
+from mollify_jax.data.dataset import SPLITS, Dataset, StreamedDataset
+
+NAMES = ('digits', 'archive', 'folder', *tfds_source.NAMES)
 EVALUATE_ON = ('test', 'validation')
 
 
@@ -16,11 +18,18 @@ class DataSpec:
 
   Attributes:
     name: one of NAMES. `digits` comes with scikit-learn, `archive` is an
-      .npz file (see `archives`), the CIFARs are read with tfds.
-    path: the archive; only read when name is `archive`.
+      .npz file (see `archives`), `folder` has a folder per class (see
+      `folder`), the others are read with tfds.
+    path: of the archive or the folder.
     data_dir: where tfds keeps its data sets; '' is tfds' own default.
-    train_examples: the first n of the training split; 0 is all.
-    test_examples: the first n of the test split; 0 is all.
+    image_size: height and width that the images of a folder, and all images
+      that are streamed, are resized and cropped to; 0 takes them as they are,
+      which a stream cannot.
+    test_fraction: of each class of a folder without train and test, in [0, 1).
+    num_workers: processes that decode a stream; 0 is this one.
+    train_examples: the first n of the training split; 0 is all. Of a folder,
+      which is sorted by class, n that a fixed seed draws.
+    test_examples: likewise of the test split.
     validation_fraction: of every class of the training split, held out, in
       [0, 1); 0 trains on all of it. Which examples it is depends on
       `validation_seed` alone.
@@ -36,6 +45,9 @@ class DataSpec:
   name: str = 'digits'
   path: str = ''
   data_dir: str = ''
+  image_size: int = 0
+  test_fraction: float = 0.0
+  num_workers: int = 2
   train_examples: int = 0
   test_examples: int = 0
   validation_fraction: float = 0.0
@@ -47,11 +59,19 @@ class DataSpec:
       raise ValueError(
         f'unknown data set {self.name!r}; choose from {", ".join(NAMES)}'
       )
-    if self.name == 'archive' and not self.path:
+    kinds = {'archive': 'an .npz file', 'folder': 'a folder of class folders'}
+    if self.name in kinds and not self.path:
       raise ValueError(
-        f'data set {self.name!r} needs the path of an .npz file, got '
+        f'data set {self.name!r} needs the path of {kinds[self.name]}, got '
         f'path={self.path!r}'
       )
+    if not 0 <= self.test_fraction < 1:
+      raise ValueError(
+        f'test_fraction must be in [0, 1), got {self.test_fraction!r}'
+      )
+    for field in ('image_size', 'num_workers'):
+      if getattr(self, field) < 0:
+        raise ValueError(f'{field} must be >= 0, got {getattr(self, field)!r}')
     for field in ('train_examples', 'test_examples'):
       if getattr(self, field) < 0:
         raise ValueError(
@@ -98,30 +118,94 @@ def load(spec: DataSpec, cache_dir: str | os.PathLike) -> Dataset:
     dataset = digits.load()
   elif spec.name == 'archive':
     dataset = archives.load(spec.path, cache_dir)
+  elif spec.name == 'folder':
+    dataset = folder.load(
+      spec.path,
+      cache_dir,
+      image_size=spec.image_size or None,
+      test_fraction=spec.test_fraction,
+    )
   else:
     dataset = tfds_source.load(spec.name, spec.data_dir, cache_dir)
   return _hold_out(_first(dataset, spec), spec)
+
+
+def can_stream(spec: DataSpec) -> bool:
+  """Whether `stream` takes this data set."""
+  return spec.image_size > 0 and spec.name not in ('digits', 'archive')
+
+
+def must_stream(spec: DataSpec) -> bool:
+  """Whether only `stream` takes it: decoded, it is beyond any memory."""
+  return spec.name in tfds_source.STREAMED
+
+
+def stream(spec: DataSpec) -> StreamedDataset:
+  """Opens a data set whose images are decoded while training runs.
+
+  Args:
+    spec: what to read; `can_stream`.
+
+  Raises:
+    ValueError, OSError: as for `load`; or it is none to stream.
+  """
+  if not can_stream(spec):
+    raise ValueError(
+      f'data set {spec.name!r} with image_size={spec.image_size!r} cannot be '
+      'streamed; give folders and tfds data sets an image_size, for instance '
+      '224'
+    )
+  if spec.name == 'folder':
+    streamed = folder.stream(
+      spec.path, spec.image_size, test_fraction=spec.test_fraction
+    )
+  else:
+    streamed = tfds_source.stream(spec.name, spec.data_dir, spec.image_size)
+  return _hold_out_stream(_first_of_stream(streamed, spec), spec)
 
 
 def _first(dataset: Dataset, spec: DataSpec) -> Dataset:
   """The first spec.train_examples and spec.test_examples, 0 being all."""
   changes = {}
   for split in SPLITS:
-    wanted = getattr(spec, f'{split}_examples')
-    available = len(getattr(dataset, f'{split}_labels'))
-    if wanted > available:
-      raise ValueError(
-        f'{split}_examples={wanted!r} is more than the {split} split of '
-        f'{spec.name!r} holds; wanted at most {available}, or 0 for all'
-      )
-    if 0 < wanted < available:
+    taken = _taken(spec, split, len(getattr(dataset, f'{split}_labels')))
+    if taken is not None:
       for kind in ('images', 'labels'):
         field = f'{split}_{kind}'
-        changes[field] = getattr(dataset, field)[:wanted]
-      changes['fingerprint'] = (
-        f'{changes.get("fingerprint", dataset.fingerprint)}-{split}[:{wanted}]'
-      )
+        changes[field] = getattr(dataset, field)[taken]
+      fingerprint = changes.get('fingerprint', dataset.fingerprint)
+      changes['fingerprint'] = f'{fingerprint}-{split}[:{len(taken)}]'
   return dataclasses.replace(dataset, **changes)
+
+
+def _first_of_stream(
+  streamed: StreamedDataset, spec: DataSpec
+) -> StreamedDataset:
+  """The same of a stream."""
+  changes = {}
+  for split in SPLITS:
+    source = getattr(streamed, f'{split}_source')
+    taken = _taken(spec, split, len(source))
+    if taken is not None:
+      changes[f'{split}_source'] = splits.Subset(source, taken)
+      fingerprint = changes.get('fingerprint', streamed.fingerprint)
+      changes['fingerprint'] = f'{fingerprint}-{split}[:{len(taken)}]'
+  return dataclasses.replace(streamed, **changes)
+
+
+def _taken(spec: DataSpec, split: str, available: int) -> np.ndarray | None:
+  """Indices of the examples taken of a split; None is all of them."""
+  wanted = getattr(spec, f'{split}_examples')
+  if wanted > available:
+    raise ValueError(
+      f'{split}_examples={wanted!r} is more than the {split} split of '
+      f'{spec.name!r} holds; wanted at most {available}, or 0 for all'
+    )
+  if wanted in (0, available):
+    return None
+  if spec.name == 'folder':
+    return np.random.RandomState(0).permutation(available)[:wanted]
+  return np.arange(wanted)
 
 
 def _hold_out(dataset: Dataset, spec: DataSpec) -> Dataset:
@@ -140,3 +224,22 @@ def _hold_out(dataset: Dataset, spec: DataSpec) -> Dataset:
     changes['test_labels'] = dataset.train_labels[held]
     changes['fingerprint'] += '-validation'
   return dataclasses.replace(dataset, **changes)
+
+
+def _hold_out_stream(
+  streamed: StreamedDataset, spec: DataSpec
+) -> StreamedDataset:
+  """The same of a stream, whose labels nobody has read: of all examples."""
+  fraction, seed = spec.validation_fraction, spec.validation_seed
+  if not fraction:
+    return streamed
+  source = streamed.train_source
+  kept, held = splits.hold_out(np.zeros(len(source), int), fraction, seed)
+  changes = {
+    'train_source': splits.Subset(source, kept),
+    'fingerprint': f'{streamed.fingerprint}-train-{fraction:g}/{seed}',
+  }
+  if spec.evaluate_on == 'validation':
+    changes['test_source'] = splits.Subset(source, held)
+    changes['fingerprint'] += '-validation'
+  return dataclasses.replace(streamed, **changes)

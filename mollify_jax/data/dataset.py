@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+from typing import Any
 
 import numpy as np
 
@@ -70,6 +71,56 @@ class Dataset:
   def num_classes(self) -> int:
     """K: labels are in [0, K)."""
     return len(self.class_names)
+
+  @property
+  def num_train(self) -> int:
+    """Training examples."""
+    return len(self.train_labels)
+
+  @property
+  def image_shape(self) -> tuple[int, int, int]:
+    """(H, W, C) of every image."""
+    return self.train_images.shape[1:]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class StreamedDataset:
+  """A data set that no device can hold: encoded images in random access.
+
+  Attributes:
+    name: what the catalog calls it.
+    train_source: `len` and `[i]` -> an encoded image and its label; see
+      `streaming`.
+    test_source: likewise.
+    image_size: height and width of what a feed makes of an image, in RGB.
+    class_names: class_names[label] is the class's name.
+    mean, std: per channel, of pixels / 255.
+    fingerprint: tells two data sets apart.
+  """
+
+  name: str
+  train_source: Any
+  test_source: Any
+  image_size: int
+  class_names: tuple[str, ...]
+  mean: tuple[float, ...]
+  std: tuple[float, ...]
+  fingerprint: str
+
+  @property
+  def num_classes(self) -> int:
+    """K: labels are in [0, K)."""
+    return len(self.class_names)
+
+  @property
+  def num_train(self) -> int:
+    """Training examples."""
+    return len(self.train_source)
+
+  @property
+  def image_shape(self) -> tuple[int, int, int]:
+    """(H, W, C) of every image."""
+    return (self.image_size, self.image_size, 3)
 
 
 def check_images(split: str, images: np.ndarray) -> None:

@@ -1,5 +1,8 @@
 """Holding out a part of the examples, the same part for ever."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 
@@ -39,3 +42,31 @@ def hold_out(
       'side; choose another share'
     )
   return order[~held], order[held]
+
+
+class Subset:
+  """Some examples of a source in random access; see `streaming`."""
+
+  def __init__(self, source: Any, indices: np.ndarray):
+    """Takes int[N] indices into the source."""
+    self._source = source
+    self._indices = indices
+
+  def __len__(self) -> int:
+    return len(self._indices)
+
+  def __getitem__(self, index: int) -> Any:
+    return self._source[int(self._indices[index])]
+
+  def __getitems__(self, indices: Sequence[int]) -> list[Any]:
+    chosen = [int(self._indices[index]) for index in indices]
+    if hasattr(self._source, '__getitems__'):
+      return self._source.__getitems__(chosen)
+    return [self._source[index] for index in chosen]
+
+  def describe(self, index: int) -> str:
+    """Names an example in messages."""
+    whole = int(self._indices[index])
+    if hasattr(self._source, 'describe'):
+      return self._source.describe(whole)
+    return f'{whole} of the whole split'

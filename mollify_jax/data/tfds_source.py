@@ -1,8 +1,9 @@
-"""CIFAR-10 and CIFAR-100 through tfds, read without TensorFlow.
+"""Data sets that tfds prepared, read without TensorFlow.
 
-tfds reads one of its file formats, array_record, without TensorFlow. Only to
-download and convert a data set does tfds itself need TensorFlow, once; after
-that it can be uninstalled.
+tfds reads one of its file formats, array_record, without TensorFlow.
+`mollify_jax.data.prepare` writes it from the original archives; a directory
+that tfds wrote elsewhere is read as it is. Its other format, TFRecord, takes
+TensorFlow, which the extra `tensorflow` installs.
 """
 
 import hashlib
@@ -16,11 +17,19 @@ from typing import Any
 import numpy as np
 
 from mollify_jax.data import cache, dataset
-from mollify_jax.data.dataset import SPLITS, Dataset
+from mollify_jax.data.dataset import Dataset, StreamedDataset
 from mollify_jax.data.decoding import decode_images
 from mollify_jax.data.facts import FACTS, Facts
 
-NAMES = ('cifar10', 'cifar100')
+# Ours -> tfds'.
+NAMES = {
+  'cifar10': 'cifar10',
+  'cifar100': 'cifar100',
+  'tiny_imagenet': 'tiny_imagenet',
+  'imagenet': 'imagenet2012',
+}
+# Too large to be held decoded.
+STREAMED = ('imagenet',)
 FILE_FORMAT = 'array_record'
 
 # Fetched together: one record at a time takes a minute for 60,000.
@@ -30,10 +39,10 @@ RECORDS_PER_READ = 1000
 def load(
   name: str, data_dir: str | os.PathLike, cache_dir: str | os.PathLike
 ) -> Dataset:
-  """Reads a data set that tfds has prepared, or has tfds prepare it.
+  """Reads a prepared data set into memory.
 
   Args:
-    name: one of NAMES.
+    name: one of NAMES, but none of STREAMED.
     data_dir: where tfds keeps its data sets; the newest version under
       `data_dir/name` is read. '' is tfds' default: the environment variable
       TFDS_DATA_DIR, else ~/tensorflow_datasets.
@@ -45,25 +54,79 @@ def load(
 
   Raises:
     ValueError: an unknown name; tfds is not installed; files that are in
-      another format, damaged, or do not hold what `facts` says.
-    FileNotFoundError: nothing is prepared and tfds cannot prepare it here.
+      TFRecord where TensorFlow is not, damaged, or do not hold what `facts`
+      says.
+    FileNotFoundError: nothing is prepared.
   """
-  if name not in NAMES:
+  names = [known for known in NAMES if known not in STREAMED]
+  if name not in names:
     raise ValueError(
-      f'unknown tfds data set {name!r}; choose from {", ".join(NAMES)}'
+      f'unknown tfds data set {name!r}; choose from {", ".join(names)}'
     )
-  root = pathlib.Path(
-    data_dir or os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets'
-  ).expanduser()
-  directory = _newest_version(root / name)
-  if directory is None:
-    directory = _prepare(name, root)
+  root, directory = _find(name, data_dir)
   return cache.load_or_make(
     cache_dir,
     name,
     _digest(directory),
     lambda: _read(name, root, directory, FACTS[name]),
   )
+
+
+def stream(
+  name: str, data_dir: str | os.PathLike, image_size: int
+) -> StreamedDataset:
+  """Opens a prepared data set of any size; nothing is decoded yet.
+
+  Args:
+    name: one of NAMES.
+    data_dir: as for `load`.
+    image_size: height and width of what the feed makes of an image.
+
+  Raises:
+    ValueError, FileNotFoundError: as `load`, but TFRecord is refused: it has
+      no random access.
+  """
+  if name not in NAMES:
+    raise ValueError(
+      f'unknown tfds data set {name!r}; choose from {", ".join(NAMES)}'
+    )
+  root, directory = _find(name, data_dir)
+  facts = FACTS[name]
+  tfds, builder, file_format = _open(name, root, directory, facts)
+  if file_format != FILE_FORMAT:
+    raise ValueError(
+      f'{str(directory)!r} is prepared as {file_format}, which cannot be '
+      f'streamed; wanted {FILE_FORMAT}; {_advice(name, root)}'
+    )
+  train, test = (_source(tfds, builder, split) for split in facts.split_sizes)
+  return StreamedDataset(
+    name=name,
+    train_source=train,
+    test_source=test,
+    image_size=image_size,
+    class_names=facts.class_names
+    or tuple(builder.info.features['label'].names),
+    mean=facts.mean,
+    std=facts.std,
+    fingerprint=_digest(directory),
+  )
+
+
+def _find(
+  name: str, data_dir: str | os.PathLike
+) -> tuple[pathlib.Path, pathlib.Path]:
+  """(data_dir, directory of the newest version)."""
+  root = pathlib.Path(
+    data_dir or os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets'
+  ).expanduser()
+  directory = _newest_version(root / NAMES[name])
+  if directory is None:
+    wanted = root / NAMES[name] / 'VERSION' / 'dataset_info.json'
+    raise FileNotFoundError(
+      f'data set {name!r} is not prepared: there is no {str(wanted)!r}; '
+      f'{_advice(name, root)}'
+    )
+  return root, directory
 
 
 def _newest_version(directory: pathlib.Path) -> pathlib.Path | None:
@@ -89,54 +152,21 @@ def _digest(directory: pathlib.Path) -> str:
   return digest.hexdigest()
 
 
-def _prepare(name: str, root: pathlib.Path) -> pathlib.Path:
-  """Has tfds download and convert the data set, if TensorFlow is there."""
-  wanted = (
-    f'data set {name!r} is not prepared: there is no '
-    f'{str(root / name / "VERSION" / "dataset_info.json")!r}'
-  )
-  # Asked first: tfds notices the lack only after minutes of vain downloads.
-  if importlib.util.find_spec('tensorflow') is None:
-    raise FileNotFoundError(
-      f'{wanted}, and preparing it takes TensorFlow (reading does not); '
-      f'{_advice(name, root, install=True)}'
-    )
-  tfds = _import_tfds(name)
-  try:
-    builder = tfds.builder(name, data_dir=root, file_format=FILE_FORMAT)
-    builder.download_and_prepare(file_format=FILE_FORMAT)
-  except Exception as error:  # network, disk, protobuf: any of many libraries
-    raise FileNotFoundError(
-      f'{wanted}, and tfds cannot prepare it here ({_one_line(error)}); with '
-      f'a network, {_advice(name, root)}'
-    ) from error
-  return pathlib.Path(builder.data_dir)
-
-
 def _read(
   name: str, root: pathlib.Path, directory: pathlib.Path, facts: Facts
 ) -> Dataset:
   """Both splits of one prepared version."""
-  tfds = _import_tfds(name)
+  tfds, builder, file_format = _open(name, root, directory, facts)
+  records_of = _records if file_format == FILE_FORMAT else _tfrecords
   try:
-    builder = tfds.builder_from_directory(directory)
-    formats = [entry.value for entry in builder.info.available_file_formats()]
-  except Exception as error:  # JSON, protobuf, tfds' own
-    raise _unreadable(name, root, directory, error) from error
-  if FILE_FORMAT not in formats:
-    raise ValueError(
-      f'{str(directory)!r} is prepared as {", ".join(sorted(formats))}, wanted '
-      f'{FILE_FORMAT}; move it away or take another data_dir, then '
-      f'{_advice(name, root, install=True)}'
-    )
-  _check_info(directory, builder.info, facts)
-  try:
-    records = [_records(tfds, builder, split) for split in SPLITS]
+    records = [records_of(tfds, builder, split) for split in facts.split_sizes]
   except Exception as error:  # C++ errors arrive as RuntimeError
     raise _unreadable(name, root, directory, error) from error
   try:
     arrays = []
-    for split, (encoded, labels) in zip(SPLITS, records, strict=True):
+    for split, (encoded, labels) in zip(
+      facts.split_sizes, records, strict=True
+    ):
       images, _ = decode_images(split, encoded, facts.image_shape[:2])
       arrays += [images, labels]
     return Dataset(
@@ -151,16 +181,45 @@ def _read(
     raise ValueError(f'{str(directory)!r}: {error}') from error
 
 
-def _records(
-  tfds: Any, builder: Any, split: str
-) -> tuple[list[bytes], np.ndarray]:
-  """(encoded images, int32 labels) of one split, in order."""
-  source = builder.as_data_source(
+def _open(
+  name: str, root: pathlib.Path, directory: pathlib.Path, facts: Facts
+) -> tuple[Any, Any, str]:
+  """(tfds, the builder of one prepared version, its file format)."""
+  tfds = _import_tfds(name)
+  try:
+    builder = tfds.builder_from_directory(directory)
+    formats = [entry.value for entry in builder.info.available_file_formats()]
+  except Exception as error:  # JSON, protobuf, tfds' own
+    raise _unreadable(name, root, directory, error) from error
+  if FILE_FORMAT in formats:
+    file_format = FILE_FORMAT
+  else:
+    file_format = formats[0] if formats else 'nothing'
+    if importlib.util.find_spec('tensorflow') is None:
+      raise ValueError(
+        f'{str(directory)!r} is prepared as {file_format}, which takes '
+        "TensorFlow to read: pip install 'mollify_jax[tensorflow]'; or move "
+        f'it away and {_advice(name, root)}'
+      )
+  _check_info(directory, builder.info, facts)
+  return tfds, builder, file_format
+
+
+def _source(tfds: Any, builder: Any, split: str) -> Any:
+  """Random access to {'image': encoded, 'label': int, ...}."""
+  return builder.as_data_source(
     split,
     # Decoded by us, so that a damaged image is named by its index.
     decoders={'image': tfds.decode.SkipDecoding()},
     file_format=FILE_FORMAT,
   )
+
+
+def _records(
+  tfds: Any, builder: Any, split: str
+) -> tuple[list[bytes], np.ndarray]:
+  """(encoded images, int32 labels) of one split, in order."""
+  source = _source(tfds, builder, split)
   encoded, labels = [], []
   for begin in range(0, len(source), RECORDS_PER_READ):
     end = min(begin + RECORDS_PER_READ, len(source))
@@ -170,12 +229,28 @@ def _records(
   return encoded, np.array(labels, np.int32)
 
 
+def _tfrecords(
+  tfds: Any, builder: Any, split: str
+) -> tuple[list[bytes], np.ndarray]:
+  """The same from TFRecord, through TensorFlow."""
+  records = builder.as_dataset(
+    split=split,
+    decoders={'image': tfds.decode.SkipDecoding()},
+    shuffle_files=False,
+  )
+  encoded, labels = [], []
+  for record in tfds.as_numpy(records):
+    encoded.append(record['image'])
+    labels.append(record['label'])
+  return encoded, np.array(labels, np.int32)
+
+
 def _check_info(directory: pathlib.Path, info: Any, facts: Facts) -> None:
   """Compares what tfds wrote down of its files with the facts."""
-  wanted = {'train': facts.train_examples, 'test': facts.test_examples}
+  wanted = facts.split_sizes
   sizes = {
     split: info.splits[split].num_examples if split in info.splits else 0
-    for split in SPLITS
+    for split in wanted
   }
   if sizes != wanted:
     raise ValueError(
@@ -189,7 +264,7 @@ def _check_info(directory: pathlib.Path, info: Any, facts: Facts) -> None:
       'and prepare it again'
     )
   shape = tuple(info.features['image'].shape)
-  if shape != facts.image_shape:
+  if facts.image_shape and shape != facts.image_shape:
     raise ValueError(
       f'{str(directory)!r} holds images of shape {shape!r}, wanted '
       f'{facts.image_shape!r}; delete it and prepare it again'
@@ -197,7 +272,7 @@ def _check_info(directory: pathlib.Path, info: Any, facts: Facts) -> None:
   names = tuple(info.features['label'].names)
   # tfds calls the classes 0, 1, ... where it was told no names.
   unnamed = tuple(str(label) for label in range(len(facts.class_names)))
-  if names not in (facts.class_names, unnamed):
+  if facts.class_names and names not in (facts.class_names, unnamed):
     raise ValueError(
       f'{str(directory)!r} has the classes {", ".join(names)}, wanted '
       f'{", ".join(facts.class_names)}; delete it and prepare it again'
@@ -223,15 +298,22 @@ def _unreadable(
 ) -> ValueError:
   return ValueError(
     f'{str(directory)!r} cannot be read ({_one_line(error)}); delete it, then '
-    f'{_advice(name, root, install=True)}'
+    f'{_advice(name, root)}'
   )
 
 
-def _advice(name: str, root: pathlib.Path, *, install: bool = False) -> str:
+def _advice(name: str, root: pathlib.Path) -> str:
   """What to run, for the end of a message."""
-  command = f'tfds build {name} --file_format={FILE_FORMAT} --data_dir={root}'
-  first = '`pip install tensorflow` and ' if install else ''
-  return f"run {first}`{command}`, or use an .npz file (name='archive')"
+  if name in STREAMED:
+    return (
+      f'run `tfds build {NAMES[name]} --file_format={FILE_FORMAT} '
+      f'--data_dir={root}`, which needs TensorFlow and the original archives'
+    )
+  return (
+    f'run `python -m mollify_jax.data.prepare {name} --data_dir={root}` '
+    '(--archives=DIR where there is no network), or use an .npz file '
+    "(name='archive')"
+  )
 
 
 def _one_line(error: Exception) -> str:

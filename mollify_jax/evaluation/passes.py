@@ -17,7 +17,7 @@ from mollify_jax.kernels.mollify import ROLES, MollifySpec, degrade_example
 from mollify_jax.kernels.noise import noise_images
 from mollify_jax.kernels.pixels import normalize_images
 from mollify_jax.parallel import AXIS, parallelize_steps, to_host
-from mollify_jax.training.feeds import ResidentFeed
+from mollify_jax.training.feeds import Feed
 
 # The order is the compiled branch number.
 CORRUPTIONS = ('clean', 'noise', 'blur')
@@ -159,7 +159,7 @@ def mollification_strip(
 
 
 def make_evaluation(
-  model: nn.Module, spec: EvalSpec, feed: ResidentFeed
+  model: nn.Module, spec: EvalSpec, feed: Feed
 ) -> Callable[..., metrics.MetricSums]:
   """Compiles passes over batches of a test set into one call.
 
@@ -195,11 +195,10 @@ def make_evaluation(
 def run_conditions(
   evaluate: Callable[..., metrics.MetricSums],
   variables: Any,
-  feed: ResidentFeed,
+  feed: Feed,
   conditions: Sequence[Condition],
   spec: EvalSpec,
   *,
-  batch_size: int,
   seed: int,
   on_pass: Callable[[int], None] = lambda done: None,
 ) -> list[dict[str, Any]]:
@@ -211,7 +210,6 @@ def run_conditions(
     feed: of the test set, as given to `make_evaluation`.
     conditions: the passes.
     spec: as given to `make_evaluation`.
-    batch_size: over all devices, divisible by their number.
     seed: of the noise.
     on_pass: called with the number of passes done, to show progress.
 
@@ -230,7 +228,7 @@ def run_conditions(
         np.float32(condition.t),
         *slices,
       )[1]
-      for slices in feed.eval_chunks(batch_size)
+      for slices in feed.eval_chunks()
     ]
     sums = metrics.add_up(
       jax.tree.map(lambda *parts: np.concatenate(parts), *map(to_host, chunks))

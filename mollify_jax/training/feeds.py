@@ -1,48 +1,69 @@
 """How examples reach the devices: one interface, whatever lies behind it.
 
-A batch is a function of (seed, step), so a feed has nothing to save.
+A batch is a function of (seed, step), so a feed has nothing to save. A feed
+has:
+
+  constants, constant_axes    what every step gets, on the devices already, and
+                              the axes that `parallel.parallelize_steps` wants
+  title, num_examples         for the log
+  num_slices                  how many arrays change from step to step
+  train_slices(step, count)   those of some training steps
+  eval_chunks()               those of one pass over all examples
+  read(constants, slices)     this device's batch, inside the compiled step
 """
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import jax
 import numpy as np
 
 from mollify_jax import parallel
-from mollify_jax.data import resident
-from mollify_jax.parallel import split_batch
+from mollify_jax.data import resident, streaming
 
-FEEDS = ('auto', 'resident', 'sharded')
+FEEDS = ('auto', 'resident', 'sharded', 'streaming')
 
 
 class ResidentFeed:
-  """Examples that stay on the devices as uint8; only indices are sent.
-
-  Attributes:
-    constants: what every step gets, on the devices already.
-    constant_axes: of each, as `parallel.parallelize_steps` takes them.
-    num_slices: how many arrays `train_slices` and `eval_chunks` give.
-  """
+  """Examples that stay on the devices as uint8; only indices are sent."""
 
   num_slices = 2
 
   def __init__(
-    self, images: np.ndarray, labels: np.ndarray, *, sharded: bool = False
+    self,
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    batch_size: int,
+    seed: int = 0,
+    sharded: bool = False,
   ):
     """Copies the examples to the devices.
 
     Args:
       images: uint8[N, H, W, C].
       labels: int32[N].
+      batch_size: over all devices, divisible by their number.
+      seed: of the order of training.
       sharded: give every device (of all hosts) its part of the images only,
         instead of all of them.
     """
     self.num_examples = len(labels)
+    self._batch_size = batch_size
+    self._seed = seed
     self._sharded = sharded
+    self._first = images[0], int(labels[0])
     place = parallel.shard if sharded else parallel.replicate
     self.constants = (place(images), parallel.replicate(labels))
     self.constant_axes = (0 if sharded else None, None)
+    self.title = 'in parts on the devices' if sharded else 'on every device'
+
+  def __enter__(self) -> 'ResidentFeed':
+    return self
+
+  def __exit__(self, *_) -> None:
+    self.constants = ()
 
   def read(
     self, constants: Sequence[jax.Array], slices: Sequence[jax.Array]
@@ -68,44 +89,159 @@ class ResidentFeed:
     }
 
   def train_slices(
-    self, seed: int, first_step: int, num_steps: int, batch_size: int
+    self, first_step: int, num_steps: int
   ) -> tuple[np.ndarray, ...]:
     """What changes from step to step, [local devices, num_steps, ...]."""
     index = resident.train_indices(
-      seed, first_step, num_steps, batch_size, self.num_examples
+      self._seed, first_step, num_steps, self._batch_size, self.num_examples
     )
     return self._slices(index, np.ones(index.shape, bool))
 
-  def eval_chunks(self, batch_size: int) -> Iterator[tuple[np.ndarray, ...]]:
+  def eval_chunks(self) -> Iterator[tuple[np.ndarray, ...]]:
     """Every example once, in padded, masked batches; here in one chunk."""
-    yield self._slices(*resident.padded_batches(self.num_examples, batch_size))
+    yield self._slices(
+      *resident.padded_batches(self.num_examples, self._batch_size)
+    )
+
+  def first_example(self) -> tuple[np.ndarray, int]:
+    """(uint8[H, W, C], label), for a picture."""
+    return self._first
 
   def _slices(self, index, mask):
     if self._sharded:
       # Every device looks the whole batch up.
       shape = (jax.local_device_count(), *index.shape)
-      return np.broadcast_to(index, shape), split_batch(mask)
-    return split_batch(index), split_batch(mask)
+      return np.broadcast_to(index, shape), parallel.split_batch(mask)
+    return parallel.split_batch(index), parallel.split_batch(mask)
+
+
+class StreamedFeed:
+  """Examples decoded and cropped on the host while the devices compute.
+
+  Training sees torchvision's random resized crops, evaluation the centre.
+  """
+
+  constants = ()
+  constant_axes = ()
+  num_slices = 4
+  title = 'streamed from the disk'
+
+  def __init__(
+    self,
+    source: Any,
+    *,
+    batch_size: int,
+    image_size: int,
+    num_workers: int,
+    seed: int = 0,
+    split: str = 'train',
+  ):
+    """Starts nothing yet; see `streaming.StreamingFeed` for the arguments."""
+    self.num_examples = len(source)
+    self._source = source
+    self._batch_size = batch_size
+    self._options = {
+      'image_size': image_size,
+      'split': split,
+      'num_workers': num_workers,
+      'process_index': jax.process_index(),
+      'process_count': jax.process_count(),
+    }
+    self._seed = seed
+    self._stream: streaming.StreamingFeed | None = None
+
+  def __enter__(self) -> 'StreamedFeed':
+    return self
+
+  def __exit__(self, *_) -> None:
+    if self._stream is not None:
+      self._stream.close()
+
+  def read(
+    self, constants: Sequence[jax.Array], slices: Sequence[jax.Array]
+  ) -> dict[str, jax.Array]:
+    """This device's part of one batch, as `ResidentFeed.read`."""
+    del constants
+    return dict(zip(('image', 'label', 'index', 'mask'), slices, strict=True))
+
+  def train_slices(
+    self, first_step: int, num_steps: int
+  ) -> tuple[np.ndarray, ...]:
+    """What changes from step to step, [local devices, num_steps, ...]."""
+    if self._stream is None:
+      self._stream = streaming.StreamingFeed(
+        self._source,
+        batch_size=self._batch_size,
+        seed=self._seed,
+        **self._options,
+      )
+    batches = self._stream.steps(first_step, num_steps)
+    mask = np.ones(batches['label'].shape, bool)
+    # Training binds randomness to positions, never to examples.
+    index = np.zeros(batches['label'].shape, np.int32)
+    return self._split(batches['image'], batches['label'], index, mask)
+
+  def eval_chunks(self) -> Iterator[tuple[np.ndarray, ...]]:
+    """Every example once, in padded, masked batches, a chunk each."""
+    batches = streaming.eval_batches(
+      self._source, batch_size=self._batch_size, **self._options
+    )
+    size = self._batch_size // jax.process_count()
+    for number, batch in enumerate(batches):
+      first = number * self._batch_size + jax.process_index() * size
+      index = first + np.arange(size, dtype=np.int32)
+      arrays = (batch['image'], batch['label'], index, batch['mask'])
+      yield self._split(*(array[np.newaxis] for array in arrays))
+
+  def first_example(self) -> tuple[np.ndarray, int]:
+    """(uint8[H, W, 3], label), for a picture."""
+    options = {
+      **self._options,
+      'num_workers': 0,
+      'process_index': 0,
+      'process_count': 1,
+    }
+    batch = next(streaming.eval_batches(self._source, batch_size=1, **options))
+    return batch['image'][0], int(batch['label'][0])
+
+  def _split(self, *arrays):
+    return tuple(parallel.split_local(array) for array in arrays)
+
+
+Feed = ResidentFeed | StreamedFeed
 
 
 def choose_feed(
-  wanted: str, num_bytes: int, *, memory: int, share: float, num_devices: int
+  wanted: str,
+  num_bytes: int,
+  *,
+  memory: int,
+  share: float,
+  num_devices: int,
+  can_stream: bool,
 ) -> str:
   """Which feed the examples get.
 
   Args:
     wanted: one of `FEEDS`; anything but `auto` is taken as it is.
-    num_bytes: of all images.
+    num_bytes: of all images, decoded.
     memory: bytes per device.
     share: of that memory that examples may take, in (0, 1].
     num_devices: of all hosts.
+    can_stream: whether the examples have a source to stream from.
 
   Returns:
-    `resident` where a copy fits on every device, else `sharded`.
+    `resident` where a copy fits on every device, `sharded` where it fits on
+    all of them together, else `streaming`.
 
   Raises:
-    ValueError: under `auto`, where all devices together have too little.
+    ValueError: `streaming` is wanted or needed, and impossible.
   """
+  if wanted == 'streaming' and not can_stream:
+    raise ValueError(
+      "config.feed='streaming' is for folders with config.data.image_size and "
+      "for tfds data sets; take feed='auto'"
+    )
   if wanted != 'auto':
     return wanted
   room = share * memory
@@ -113,6 +249,8 @@ def choose_feed(
     return 'resident'
   if math.ceil(num_bytes / num_devices) <= room:
     return 'sharded'
+  if can_stream:
+    return 'streaming'
   raise ValueError(
     f'the images take {num_bytes >> 20} MiB and {num_devices} devices have '
     f'{int(room * num_devices) >> 20} MiB for them '

@@ -14,7 +14,7 @@ from flax import linen as nn
 
 from mollify_jax import parallel
 from mollify_jax.data import catalog, resident
-from mollify_jax.data.dataset import Dataset
+from mollify_jax.data.dataset import Dataset, StreamedDataset
 from mollify_jax.evaluation import passes, plots, reports
 from mollify_jax.kernels.labels import num_outputs
 from mollify_jax.models import create_model
@@ -22,7 +22,12 @@ from mollify_jax.progress import Progress
 from mollify_jax.training import optimizer as optimizers
 from mollify_jax.training.checkpoints import Checkpoints
 from mollify_jax.training.config import RunSpec, differences, run_spec
-from mollify_jax.training.feeds import ResidentFeed, choose_feed
+from mollify_jax.training.feeds import (
+  Feed,
+  ResidentFeed,
+  StreamedFeed,
+  choose_feed,
+)
 from mollify_jax.training.journal import Journal, read_lines
 from mollify_jax.training.state import TrainState, create_state
 from mollify_jax.training.step import StepSpec, make_train_steps
@@ -62,41 +67,105 @@ def run(config: Mapping[str, Any], workdir: str) -> dict[str, Any]:
   if results_path.exists():
     return reports.read_results(results_path)
 
-  dataset = catalog.load(spec.data, directory.parent / 'mollify_cache')
+  dataset, kind = _open(spec, directory.parent / 'mollify_cache')
   _check_fits(spec, dataset)
-  kind = _feed_kind(spec, dataset)
   lead = jax.process_index() == 0
   if lead:
     directory.mkdir(parents=True, exist_ok=True)
     reports.write_json(directory / 'config.json', config)
   model = _make_model(spec, dataset)
-  evaluation = _Evaluation(model, dataset, spec, kind)
-  state = _train(spec, model, dataset, evaluation, directory, kind)
-  conditions = evaluation.grid(state, show=lead)
-  results = _results(spec, config, dataset, state, conditions, directory)
-  if lead:
-    _draw(directory, dataset, spec, conditions)
-    reports.write_json(results_path, results)
+  with (
+    _make_feed(spec, dataset, kind, 'train') as train_feed,
+    _make_feed(spec, dataset, kind, 'test') as test_feed,
+  ):
+    evaluation = _Evaluation(model, dataset, spec, test_feed)
+    state = _train(spec, model, dataset, train_feed, evaluation, directory)
+    conditions = evaluation.grid(state, show=lead)
+    results = _results(spec, config, dataset, state, conditions, directory)
+    results['feed'] = kind
+    if lead:
+      _draw(directory, dataset, spec, conditions, test_feed.first_example())
+      reports.write_json(results_path, results)
   return results
+
+
+def _open(
+  spec: RunSpec, cache_dir: Path
+) -> tuple[Dataset | StreamedDataset, str]:
+  """The data set, and the feed that its size asks for."""
+
+  def choose(num_bytes):
+    return choose_feed(
+      spec.feed,
+      num_bytes,
+      memory=parallel.device_memory(),
+      share=spec.data_memory_share,
+      num_devices=jax.device_count(),
+      can_stream=catalog.can_stream(spec.data),
+    )
+
+  if catalog.must_stream(spec.data):
+    if spec.feed not in ('auto', 'streaming'):
+      raise ValueError(
+        f'data set {spec.data.name!r} can only be streamed, got '
+        f"config.feed={spec.feed!r}; take 'auto'"
+      )
+    return catalog.stream(spec.data), 'streaming'
+  if catalog.can_stream(spec.data):
+    streamed = catalog.stream(spec.data)
+    count = streamed.num_train + len(streamed.test_source)
+    kind = choose(count * math.prod(streamed.image_shape))
+    if kind == 'streaming':
+      return streamed, kind
+    return catalog.load(spec.data, cache_dir), kind
+  if spec.feed == 'streaming':
+    return catalog.stream(spec.data), spec.feed  # which says what it lacks
+  dataset = catalog.load(spec.data, cache_dir)
+  return dataset, choose(
+    dataset.train_images.nbytes + dataset.test_images.nbytes
+  )
+
+
+def _make_feed(
+  spec: RunSpec, dataset: Dataset | StreamedDataset, kind: str, split: str
+) -> Feed:
+  """The feed of one split."""
+  batch_size = spec.batch_size if split == 'train' else spec.eval.batch_size
+  if kind == 'streaming':
+    return StreamedFeed(
+      getattr(dataset, f'{split}_source'),
+      batch_size=batch_size,
+      image_size=dataset.image_size,
+      num_workers=spec.data.num_workers,
+      seed=spec.seed,
+      split=split,
+    )
+  return ResidentFeed(
+    getattr(dataset, f'{split}_images'),
+    getattr(dataset, f'{split}_labels'),
+    batch_size=batch_size,
+    seed=spec.seed,
+    sharded=kind == 'sharded',
+  )
 
 
 def _train(
   spec: RunSpec,
   model: nn.Module,
-  dataset: Dataset,
+  dataset: Dataset | StreamedDataset,
+  feed: Feed,
   evaluation: '_Evaluation',
   directory: Path,
-  kind: str,
 ) -> TrainState:
   """Trains from the newest checkpoint, or from step 0, to the end."""
-  steps_per_epoch = len(dataset.train_labels) // spec.batch_size
+  steps_per_epoch = dataset.num_train // spec.batch_size
   total = steps_per_epoch * spec.epochs
   schedule = (spec.optimizer, steps_per_epoch, spec.epochs)
   optimizer = optimizers.make_optimizer(*schedule)
   state = create_state(
     model,
     optimizer,
-    dataset.train_images.shape[1:],
+    dataset.image_shape,
     spec.seed,
     with_ema=spec.optimizer.ema_decay > 0,
   )
@@ -110,9 +179,6 @@ def _train(
     checkpoints.close()
     return parallel.replicate(state)
 
-  feed = ResidentFeed(
-    dataset.train_images, dataset.train_labels, sharded=kind == 'sharded'
-  )
   train_steps = make_train_steps(
     model, optimizer, _step_spec(spec, dataset), feed
   )
@@ -124,7 +190,7 @@ def _train(
     ) as journal,
     Progress('training', total, done=step, active=lead) as progress,
   ):
-    progress.say(f'{kind} feed of {feed.num_examples:,} training examples')
+    progress.say(f'{feed.num_examples:,} training examples, {feed.title}')
     if step:
       progress.say(f'resuming after step {step} of {total}')
     while step < total:
@@ -136,7 +202,7 @@ def _train(
         state,
         *feed.constants,
         np.int32(spec.seed),
-        *feed.train_slices(spec.seed, step, count, spec.batch_size),
+        *feed.train_slices(step, count),
       )
       metrics = parallel.to_host(metrics)
       seconds = time.monotonic() - start
@@ -171,7 +237,11 @@ class _Evaluation:
   """The test set on the devices and the compiled pass over it."""
 
   def __init__(
-    self, model: nn.Module, dataset: Dataset, spec: RunSpec, kind: str
+    self,
+    model: nn.Module,
+    dataset: Dataset | StreamedDataset,
+    spec: RunSpec,
+    feed: Feed,
   ):
     self._spec = passes.EvalSpec(
       num_classes=dataset.num_classes,
@@ -180,10 +250,8 @@ class _Evaluation:
       mollify=spec.mollify,
     )
     self._options = spec.eval
-    self._feed = ResidentFeed(
-      dataset.test_images, dataset.test_labels, sharded=kind == 'sharded'
-    )
-    self._evaluate = passes.make_evaluation(model, self._spec, self._feed)
+    self._feed = feed
+    self._evaluate = passes.make_evaluation(model, self._spec, feed)
 
   def clean(self, state: TrainState) -> dict[str, float]:
     """Scalar metrics on the clean test set."""
@@ -203,23 +271,12 @@ class _Evaluation:
       self._feed,
       conditions,
       self._spec,
-      batch_size=self._options.batch_size,
       seed=self._options.seed,
       **arguments,
     )
 
 
-def _feed_kind(spec: RunSpec, dataset: Dataset) -> str:
-  return choose_feed(
-    spec.feed,
-    dataset.train_images.nbytes + dataset.test_images.nbytes,
-    memory=parallel.device_memory(),
-    share=spec.data_memory_share,
-    num_devices=jax.device_count(),
-  )
-
-
-def _make_model(spec: RunSpec, dataset: Dataset) -> nn.Module:
+def _make_model(spec: RunSpec, dataset: Dataset | StreamedDataset) -> nn.Module:
   dtype = spec.dtype
   if dtype == 'auto':
     dtype = 'float32' if jax.default_backend() == 'cpu' else 'bfloat16'
@@ -231,7 +288,7 @@ def _make_model(spec: RunSpec, dataset: Dataset) -> nn.Module:
   )
 
 
-def _step_spec(spec: RunSpec, dataset: Dataset) -> StepSpec:
+def _step_spec(spec: RunSpec, dataset: Dataset | StreamedDataset) -> StepSpec:
   return StepSpec(
     num_classes=dataset.num_classes,
     mean=dataset.mean,
@@ -261,11 +318,11 @@ def _check_workdir(directory: Path, config: Mapping[str, Any]) -> None:
     )
 
 
-def _check_fits(spec: RunSpec, dataset: Dataset) -> None:
-  if spec.batch_size > len(dataset.train_labels):
+def _check_fits(spec: RunSpec, dataset: Dataset | StreamedDataset) -> None:
+  if spec.batch_size > dataset.num_train:
     raise ValueError(
       f'config.batch_size={spec.batch_size} exceeds the '
-      f'{len(dataset.train_labels)} training examples of {dataset.name!r}; '
+      f'{dataset.num_train} training examples of {dataset.name!r}; '
       'choose a smaller one'
     )
 
@@ -329,12 +386,11 @@ def _results(spec, config, dataset, state, conditions, directory):
   }
 
 
-def _draw(directory, dataset, spec, conditions) -> None:
+def _draw(directory, dataset, spec, conditions, example) -> None:
   """The three pictures of a run."""
   temperatures = (0.0, *spec.eval.temperatures)
   strip = passes.mollification_strip(
-    dataset.test_images[0],
-    int(dataset.test_labels[0]),
+    *example,
     temperatures,
     passes.EvalSpec(
       dataset.num_classes, dataset.mean, dataset.std, spec.mollify

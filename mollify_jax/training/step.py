@@ -16,7 +16,7 @@ from mollify_jax.kernels.labels import temper_labels
 from mollify_jax.kernels.mollify import MollifySpec, mollify_batch
 from mollify_jax.kernels.pixels import normalize_images
 from mollify_jax.parallel import AXIS, parallelize_steps
-from mollify_jax.training.feeds import ResidentFeed
+from mollify_jax.training.feeds import Feed
 from mollify_jax.training.state import TrainState
 
 LOSSES = {
@@ -164,7 +164,7 @@ def make_train_steps(
   model: nn.Module,
   optimizer: optax.GradientTransformation,
   spec: StepSpec,
-  feed: ResidentFeed,
+  feed: Feed,
 ) -> Callable[..., tuple[TrainState, dict[str, Any]]]:
   """Compiles several steps into one call.
 

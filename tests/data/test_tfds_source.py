@@ -1,7 +1,6 @@
 """tfds data sets in array_record, written and read without TensorFlow."""
 
 import dataclasses
-import importlib.util
 import io
 import json
 import shutil
@@ -110,9 +109,12 @@ def copy(prepared, tmp_path):
   return tmp_path / 'copy', tmp_path / 'copy' / 'cifar10' / '3.0.2'
 
 
+NAMES = ('cifar10', 'cifar100')
+
+
 @pytest.fixture(autouse=True)
 def small_facts(monkeypatch):
-  for name in tfds_source.NAMES:
+  for name in NAMES:
     small = dataclasses.replace(
       FACTS[name], train_examples=TRAIN, test_examples=TEST
     )
@@ -132,7 +134,7 @@ def refusal(error, data_dir, name='cifar10'):
   return str(caught.value)
 
 
-@pytest.mark.parametrize('name', tfds_source.NAMES)
+@pytest.mark.parametrize('name', NAMES)
 def test_prepared_data_is_read_back_equal(prepared, name, monkeypatch):
   monkeypatch.setattr(tfds_source, 'RECORDS_PER_READ', 7)  # and a short tail
   data = load(name, prepared)
@@ -224,67 +226,37 @@ def test_the_newest_version_is_read(copy):
 
 
 def test_unknown_name():
-  with pytest.raises(ValueError, match="'svhn'; choose from cifar10, cifar100"):
+  message = "'svhn'; choose from cifar10, cifar100, tiny_imagenet$"
+  with pytest.raises(ValueError, match=message):
     load('svhn', '')
+  with pytest.raises(ValueError, match=r"'svhn'; choose from .*imagenet$"):
+    tfds_source.stream('svhn', '', 32)
 
 
-def test_not_prepared_and_no_tensorflow(tmp_path, monkeypatch):
-  monkeypatch.setattr(
-    tfds, 'builder', lambda *_, **__: pytest.fail('tried without TensorFlow')
-  )
+def test_not_prepared(tmp_path):
   message = refusal(FileNotFoundError, tmp_path / 'none')
   assert str(tmp_path / 'none' / 'cifar10') in message
-  assert 'preparing it takes TensorFlow' in message
-  assert '`pip install tensorflow`' in message
   assert (
-    '`tfds build cifar10 --file_format=array_record '
-    f'--data_dir={tmp_path}/none`'
+    f'`python -m mollify_jax.data.prepare cifar10 --data_dir={tmp_path}/none`'
   ) in message
   assert "name='archive'" in message
+  with pytest.raises(FileNotFoundError, match='tfds build imagenet2012'):
+    tfds_source.stream('imagenet', tmp_path / 'none', 224)
   assert not list(tmp_path.iterdir())
 
 
-@pytest.fixture
-def with_tensorflow(monkeypatch):
-  """As if TensorFlow were installed, so that tfds may try."""
-  original = importlib.util.find_spec
-  monkeypatch.setattr(
-    importlib.util,
-    'find_spec',
-    lambda name, *rest: (
-      'there' if name == 'tensorflow' else original(name, *rest)
-    ),
-  )
-
-
-@pytest.mark.usefixtures('with_tensorflow')
-def test_tfds_prepares_what_is_missing(tmp_path, monkeypatch):
-  tfds.disable_progress_bar()
-  monkeypatch.setattr(tfds, 'builder', lambda _, **kwargs: Cifar10(**kwargs))
-  data = load('cifar10', tmp_path)
-  assert data.train_images.shape == (TRAIN, 32, 32, 3)
-  info = json.loads(
-    (tmp_path / 'cifar10' / '3.0.2' / 'dataset_info.json').read_text()
-  )
-  assert info['fileFormat'] == 'array_record'
-
-
-@pytest.mark.usefixtures('with_tensorflow')
-def test_a_failed_preparation_is_one_line(tmp_path, monkeypatch):
-  class Unreachable(Cifar10, skip_registration=True):
-    name = 'cifar10'
-
-    def _split_generators(self, dl_manager):
-      raise ConnectionError('no route\nto host')
-
-  monkeypatch.setattr(
-    tfds, 'builder', lambda _, **kwargs: Unreachable(**kwargs)
-  )
-  message = refusal(FileNotFoundError, tmp_path)
-  assert 'tfds cannot prepare it here (' in message
-  assert 'no route to host' in message
-  assert '`tfds build cifar10 --file_format=array_record' in message
-  assert not list(tmp_path.glob('cifar10/*'))
+def test_a_stream_opens_the_same_examples(prepared):
+  streamed = tfds_source.stream('cifar10', prepared, image_size=32)
+  whole = load('cifar10', prepared)
+  assert streamed.num_train == TRAIN
+  assert len(streamed.test_source) == TEST
+  assert streamed.image_shape == whole.image_shape
+  assert streamed.class_names == whole.class_names
+  for index in (0, 7, TRAIN - 1):
+    record = streamed.train_source[index]
+    pixels = np.asarray(Image.open(io.BytesIO(record['image'])))
+    np.testing.assert_array_equal(pixels, whole.train_images[index])
+    assert record['label'] == whole.train_labels[index]
 
 
 def test_tfds_not_installed(prepared, monkeypatch):
@@ -299,8 +271,11 @@ def test_another_file_format(copy):
   info = json.loads(path.read_text())
   path.write_text(json.dumps({**info, 'fileFormat': 'tfrecord'}))
   message = refusal(ValueError, data_dir)
-  assert 'is prepared as tfrecord, wanted array_record' in message
-  assert 'tfds build cifar10' in message
+  assert 'is prepared as tfrecord, which takes TensorFlow to read' in message
+  assert "pip install 'mollify_jax[tensorflow]'" in message
+  assert 'mollify_jax.data.prepare cifar10' in message
+  with pytest.raises(ValueError, match='is prepared as tfrecord'):
+    tfds_source.stream('cifar10', data_dir, 32)
 
 
 @pytest.mark.parametrize('keep', [0, 10, 0.5, -5, None])

@@ -57,14 +57,13 @@ def test_metrics_do_not_depend_on_the_batches(images, labels, batch_size):
   variables = model.init(jax.random.key(3), normalized(images), train=False)
   spec = passes.EvalSpec(K, MEAN, STD, MollifySpec())
   conditions = passes.temperature_grid((0.2, 0.6))
-  feed = ResidentFeed(images, labels)
+  feed = ResidentFeed(images, labels, batch_size=batch_size)
   records = passes.run_conditions(
     passes.make_evaluation(model, spec, feed),
     parallel.replicate(variables),
     feed,
     conditions,
     spec,
-    batch_size=batch_size,
     seed=7,
   )
   assert [(r['corruption'], r['t']) for r in records] == [

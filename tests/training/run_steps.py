@@ -46,7 +46,10 @@ def train_and_evaluate(assignment, *, sharded):
   optimizer = make_optimizer(OptimizerSpec(learning_rate=0.05), 10, 1)
   state = create_state(model, optimizer, (8, 8, 1), 0, with_ema=True)
   feed = ResidentFeed(
-    dataset.train_images, dataset.train_labels, sharded=sharded
+    dataset.train_images,
+    dataset.train_labels,
+    batch_size=16,
+    sharded=sharded,
   )
   train_steps = make_train_steps(model, optimizer, spec, feed)
   state = parallel.replicate(state)
@@ -57,20 +60,24 @@ def train_and_evaluate(assignment, *, sharded):
       state,
       *feed.constants,
       np.int32(0),
-      *feed.train_slices(0, 2 * call, 2, batch_size=16),
+      *feed.train_slices(2 * call, 2),
     )
     assert donated.is_deleted(), 'the state was copied, not donated'
     losses.append(parallel.to_host(step_metrics)['loss'])
 
   eval_spec = passes.EvalSpec(10, dataset.mean, dataset.std, mollify)
-  feed = ResidentFeed(dataset.test_images, dataset.test_labels, sharded=sharded)
+  feed = ResidentFeed(
+    dataset.test_images,
+    dataset.test_labels,
+    batch_size=128,  # does not divide the test set
+    sharded=sharded,
+  )
   records = passes.run_conditions(
     passes.make_evaluation(model, eval_spec, feed),
     state.variables(),
     feed,
     passes.temperature_grid([0.4]),
     eval_spec,
-    batch_size=128,  # does not divide the test set
     seed=0,
   )
   leaves = jax.tree_util.tree_leaves_with_path(parallel.to_host(state))

@@ -27,8 +27,8 @@ def start(devices, folder):
 def test_devices_share_one_training(tmp_path):
   started = [start(devices, tmp_path) for devices in (1, 2, 8)]
   arrays = []
-  for process, out in started:
-    _, stderr = process.communicate()
+  errors = [process.communicate()[1] for process, _ in started]
+  for (process, out), stderr in zip(started, errors, strict=True):
     assert process.returncode == 0, stderr[-3000:]
     arrays.append(dict(np.load(out)))
   one = arrays[0]

@@ -1,37 +1,100 @@
 """Which feed the examples get, and what it hands to a step."""
 
+import io
+
 import numpy as np
 import pytest
+from PIL import Image
 
-from mollify_jax.training.feeds import ResidentFeed, choose_feed
+from mollify_jax.training.feeds import (
+  ResidentFeed,
+  StreamedFeed,
+  choose_feed,
+)
 
 MIB = 1 << 20
 
 
 @pytest.mark.parametrize(
   ('num_bytes', 'num_devices', 'kind'),
-  [(50, 1, 'resident'), (50, 8, 'resident'), (51, 8, 'sharded')],
+  [
+    (50, 1, 'resident'),
+    (50, 8, 'resident'),
+    (51, 8, 'sharded'),
+    (400, 8, 'sharded'),
+    (401, 8, 'streaming'),
+    (51, 1, 'streaming'),
+  ],
 )
 def test_a_copy_each_where_it_fits(num_bytes, num_devices, kind):
-  arguments = {'memory': 100, 'share': 0.5, 'num_devices': num_devices}
+  arguments = {
+    'memory': 100,
+    'share': 0.5,
+    'num_devices': num_devices,
+    'can_stream': True,
+  }
   assert choose_feed('auto', num_bytes, **arguments) == kind
-  for wanted in ('resident', 'sharded'):
+  for wanted in ('resident', 'sharded', 'streaming'):
     assert choose_feed(wanted, num_bytes, **arguments) == wanted
 
 
-def test_too_much_for_all_devices_together_is_one_line():
+def test_what_cannot_be_streamed_is_one_line():
+  arguments = {
+    'memory': 100 * MIB,
+    'share': 0.5,
+    'num_devices': 8,
+    'can_stream': False,
+  }
   with pytest.raises(ValueError, match=r'401 MiB and 8 devices have 400 MiB'):
-    choose_feed('auto', 401 * MIB, memory=100 * MIB, share=0.5, num_devices=8)
+    choose_feed('auto', 401 * MIB, **arguments)
+  with pytest.raises(ValueError, match='is for folders with'):
+    choose_feed('streaming', 1, **arguments)
+
+
+def test_a_stream_gives_the_examples_of_a_resident_feed():
+  """The same order in training, the same padding in evaluation."""
+  pixels = np.random.default_rng(0).integers(0, 256, (11, 8, 8, 3), np.uint8)
+  files = []
+  for image in pixels:
+    file = io.BytesIO()
+    Image.fromarray(image).resize((40, 40), 0).save(file, 'PNG')
+    files.append(file.getvalue())
+  labels = np.arange(11, dtype=np.int32)
+  resident = ResidentFeed(pixels, labels, batch_size=4, seed=3)
+  with StreamedFeed(
+    list(zip(files, labels.tolist(), strict=True)),
+    batch_size=4,
+    image_size=8,
+    num_workers=0,
+    seed=3,
+  ) as feed:
+    assert feed.num_examples == resident.num_examples == 11
+    for step, count in ((0, 3), (3, 1)):  # over the end of an epoch
+      index, _ = resident.train_slices(step, count)
+      batch = feed.read((), feed.train_slices(step, count))
+      np.testing.assert_array_equal(batch['label'], labels[index])
+      assert batch['image'].shape == (1, count, 4, 8, 8, 3)
+      assert batch['mask'].all()
+    (whole,) = resident.eval_chunks()
+    chunks = [feed.read((), slices) for slices in feed.eval_chunks()]
+    index = np.concatenate([c['index'] for c in chunks], axis=1)
+    mask = np.concatenate([c['mask'] for c in chunks], axis=1)
+    np.testing.assert_array_equal(mask, whole[1])
+    np.testing.assert_array_equal(index[mask], whole[0][mask])
+    image, label = feed.first_example()
+    assert label == 0
+    np.testing.assert_array_equal(image, chunks[0]['image'][0, 0, 0])
 
 
 @pytest.mark.parametrize('sharded', [False, True])
 def test_evaluation_slices_hold_every_example_once(sharded):
   images = np.zeros((11, 2, 2, 1), np.uint8)
-  feed = ResidentFeed(images, np.arange(11, dtype=np.int32), sharded=sharded)
-  (chunk,) = feed.eval_chunks(batch_size=4)
+  labels = np.arange(11, dtype=np.int32)
+  feed = ResidentFeed(images, labels, batch_size=4, sharded=sharded)
+  (chunk,) = feed.eval_chunks()
   index, mask = chunk
   assert len(chunk) == feed.num_slices
   np.testing.assert_array_equal(np.sort(index[mask]), np.arange(11))
-  index, mask = feed.train_slices(0, first_step=1, num_steps=3, batch_size=4)
+  index, mask = feed.train_slices(first_step=1, num_steps=3)
   assert index.shape == mask.shape == (1, 3, 4)
   assert mask.all()

@@ -7,6 +7,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 from mollify_jax.training import loop
 from mollify_jax.training import optimizer as optimizers
@@ -121,3 +122,54 @@ def test_archive_of_plain_arrays_trains(tmp_path, config):
   assert results['class_names'] == ['red', 'green', 'blue']
   assert results['conditions'][0]['n'] == 32
   assert results['conditions'][0]['error'] < 0.2
+
+
+@pytest.mark.parametrize(
+  ('wanted', 'workers', 'feed'),
+  [('auto', 0, 'resident'), ('sharded', 0, 'sharded'), ('streaming', 2, None)],
+)
+def test_folder_of_class_folders_trains(
+  tmp_path, config, wanted, workers, feed
+):
+  """A user's own images of several sizes; the class is the colour."""
+  random = np.random.default_rng(0)
+  for channel, name in enumerate(('red', 'green', 'blue')):
+    folder = tmp_path / 'mine' / name
+    folder.mkdir(parents=True)
+    for i in range(24):
+      shape = (16 + i % 3, 20, 3)
+      pixels = random.integers(0, 80, shape, np.uint8)
+      pixels[..., channel] += 120
+      Image.fromarray(pixels).save(folder / f'{i}.png')
+  config['data'].update(
+    name='folder',
+    path=str(tmp_path / 'mine'),
+    image_size=12,
+    test_fraction=0.25,
+    num_workers=workers,
+  )
+  config['mollify']['blur_width_max'] = None
+  config.update(batch_size=16, epochs=8, feed=wanted)
+  results = loop.run(config, str(tmp_path / 'run'))
+  assert results['feed'] == (feed or wanted)
+  assert results['class_names'] == ['blue', 'green', 'red']
+  assert [c['n'] for c in results['conditions']] == [18, 18, 18]
+  assert results['conditions'][0]['error'] < 0.2
+  assert (tmp_path / 'run' / 'mollification.png').exists()
+
+
+def test_feeds_that_cannot_be_had_stop_before_anything_is_written(
+  tmp_path, config
+):
+  config['feed'] = 'streaming'
+  with pytest.raises(ValueError, match=r"'digits' .* cannot be streamed; give"):
+    loop.run(config, str(tmp_path / 'run'))
+  config['data'].update(name='imagenet', data_dir=str(tmp_path / 'tfds'))
+  config['feed'] = 'resident'
+  with pytest.raises(ValueError, match='can only be streamed'):
+    loop.run(config, str(tmp_path / 'run'))
+  config['feed'] = 'auto'
+  config['data']['image_size'] = 32
+  with pytest.raises(OSError, match='tfds build imagenet2012'):
+    loop.run(config, str(tmp_path / 'run'))
+  assert list(tmp_path.iterdir()) == []

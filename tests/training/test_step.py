@@ -44,9 +44,9 @@ def one_step(step_spec):
   )
   before = create_state(model, optimizer, (8, 8, 1), SEED)
   donated, before = before, parallel.to_host(before)
-  feed = ResidentFeed(images, labels)
+  feed = ResidentFeed(images, labels, batch_size=B, seed=SEED)
   steps = make_train_steps(model, optimizer, step_spec, feed)
-  slices = feed.train_slices(SEED, first_step=0, num_steps=1, batch_size=B)
+  slices = feed.train_slices(first_step=0, num_steps=1)
   after, metrics = steps(
     parallel.replicate(donated), *feed.constants, np.int32(SEED), *slices
   )
