@@ -6,12 +6,14 @@ that tfds wrote elsewhere is read as it is. Its other format, TFRecord, takes
 TensorFlow, which the extra `tensorflow` installs.
 """
 
+import contextlib
 import hashlib
 import importlib
 import importlib.util
 import os
 import pathlib
 import re
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,7 @@ import numpy as np
 from mollify_jax.data import cache, dataset
 from mollify_jax.data.dataset import Dataset, StreamedDataset
 from mollify_jax.data.decoding import decode_images
-from mollify_jax.data.facts import FACTS, Facts
+from mollify_jax.data.facts import CORRUPTED, FACTS, Facts
 
 # Ours -> tfds'.
 NAMES = {
@@ -63,7 +65,7 @@ def load(
     raise ValueError(
       f'unknown tfds data set {name!r}; choose from {", ".join(names)}'
     )
-  root, directory = _find(name, data_dir)
+  root, directory = _find(name, data_dir, NAMES[name])
   return cache.load_or_make(
     cache_dir,
     name,
@@ -90,13 +92,15 @@ def stream(
     raise ValueError(
       f'unknown tfds data set {name!r}; choose from {", ".join(NAMES)}'
     )
-  root, directory = _find(name, data_dir)
+  root, directory = _find(name, data_dir, NAMES[name])
   facts = FACTS[name]
-  tfds, builder, file_format = _open(name, root, directory, facts)
-  if file_format != FILE_FORMAT:
+  tfds, builder, records_of = _open(
+    name, root, directory, facts, facts.split_sizes
+  )
+  if records_of is not _records:
     raise ValueError(
-      f'{str(directory)!r} is prepared as {file_format}, which cannot be '
-      f'streamed; wanted {FILE_FORMAT}; {_advice(name, root)}'
+      f'{str(directory)!r} is not prepared as {FILE_FORMAT}, and nothing else '
+      f'can be streamed; move it away and {_advice(name, root)}'
     )
   train, test = (_source(tfds, builder, split) for split in facts.split_sizes)
   return StreamedDataset(
@@ -112,16 +116,46 @@ def stream(
   )
 
 
+def load_corrupted(
+  name: str, config: str, data_dir: str | os.PathLike
+) -> tuple[np.ndarray, np.ndarray]:
+  """One prepared config of a corrupted test set; see `corrupted`.
+
+  Args:
+    name: one of `facts.CORRUPTED`.
+    config: such as 'fog_3'.
+    data_dir: as for `load`.
+
+  Returns:
+    (uint8[N, H, W, C], int32[N]), in the order of the files.
+
+  Raises:
+    ValueError, FileNotFoundError: as `load`.
+  """
+  root, directory = _find(name, data_dir, f'{name}/{config}')
+  clean = FACTS[CORRUPTED[name].clean]
+  split = CORRUPTED[name].split
+  tfds, builder, records_of = _open(
+    name, root, directory, clean, {split: clean.test_examples}
+  )
+  with _reading(name, root, directory):
+    encoded, labels = records_of(tfds, builder, split)
+  with _naming(directory):
+    images, _ = decode_images(split, encoded, clean.image_shape[:2])
+    dataset.check_labels(split, labels, len(images), len(clean.class_names))
+  return images, labels
+
+
 def _find(
-  name: str, data_dir: str | os.PathLike
+  name: str, data_dir: str | os.PathLike, folder: str
 ) -> tuple[pathlib.Path, pathlib.Path]:
-  """(data_dir, directory of the newest version)."""
+  """(data_dir, directory of the newest version in that folder of it)."""
   root = pathlib.Path(
     data_dir or os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets'
   ).expanduser()
-  directory = _newest_version(root / NAMES[name])
+  directory = _newest_version(root / folder)
   if directory is None:
-    wanted = root / NAMES[name] / 'VERSION' / 'dataset_info.json'
+    wanted = root / folder / 'VERSION' / 'dataset_info.json'
     raise FileNotFoundError(
       f'data set {name!r} is not prepared: there is no {str(wanted)!r}; '
       f'{_advice(name, root)}'
@@ -156,17 +190,13 @@ def _read(
   name: str, root: pathlib.Path, directory: pathlib.Path, facts: Facts
 ) -> Dataset:
   """Both splits of one prepared version."""
-  tfds, builder, file_format = _open(name, root, directory, facts)
-  records_of = _records if file_format == FILE_FORMAT else _tfrecords
-  try:
-    records = [records_of(tfds, builder, split) for split in facts.split_sizes]
-  except Exception as error:  # C++ errors arrive as RuntimeError
-    raise _unreadable(name, root, directory, error) from error
-  try:
+  splits = facts.split_sizes
+  tfds, builder, records_of = _open(name, root, directory, facts, splits)
+  with _reading(name, root, directory):
+    records = [records_of(tfds, builder, split) for split in splits]
+  with _naming(directory):
     arrays = []
-    for split, (encoded, labels) in zip(
-      facts.split_sizes, records, strict=True
-    ):
+    for split, (encoded, labels) in zip(splits, records, strict=True):
       images, _ = decode_images(split, encoded, facts.image_shape[:2])
       arrays += [images, labels]
     return Dataset(
@@ -177,32 +207,54 @@ def _read(
       std=facts.std,
       fingerprint=dataset.fingerprint(*arrays),
     )
-  except ValueError as error:
-    raise ValueError(f'{str(directory)!r}: {error}') from error
 
 
 def _open(
-  name: str, root: pathlib.Path, directory: pathlib.Path, facts: Facts
-) -> tuple[Any, Any, str]:
-  """(tfds, the builder of one prepared version, its file format)."""
+  name: str,
+  root: pathlib.Path,
+  directory: pathlib.Path,
+  facts: Facts,
+  split_sizes: Mapping[str, int],
+) -> tuple[Any, Any, Callable[..., tuple[list[bytes], np.ndarray]]]:
+  """(tfds, the builder of one prepared version, what reads its splits)."""
   tfds = _import_tfds(name)
-  try:
+  with _reading(name, root, directory):  # JSON, protobuf, tfds' own
     builder = tfds.builder_from_directory(directory)
     formats = [entry.value for entry in builder.info.available_file_formats()]
-  except Exception as error:  # JSON, protobuf, tfds' own
-    raise _unreadable(name, root, directory, error) from error
-  if FILE_FORMAT in formats:
-    file_format = FILE_FORMAT
-  else:
-    file_format = formats[0] if formats else 'nothing'
+  records_of = _records
+  if FILE_FORMAT not in formats:
+    records_of = _tfrecords
     if importlib.util.find_spec('tensorflow') is None:
       raise ValueError(
-        f'{str(directory)!r} is prepared as {file_format}, which takes '
+        f'{str(directory)!r} is prepared as {", ".join(formats)}, which takes '
         "TensorFlow to read: pip install 'mollify_jax[tensorflow]'; or move "
         f'it away and {_advice(name, root)}'
       )
-  _check_info(directory, builder.info, facts)
-  return tfds, builder, file_format
+  _check_info(directory, builder.info, facts, split_sizes)
+  return tfds, builder, records_of
+
+
+@contextlib.contextmanager
+def _reading(
+  name: str, root: pathlib.Path, directory: pathlib.Path
+) -> Iterator[None]:
+  """One line of whatever goes wrong; C++ errors arrive as RuntimeError."""
+  try:
+    yield
+  except Exception as error:
+    raise ValueError(
+      f'{str(directory)!r} cannot be read ({_one_line(error)}); delete it, '
+      f'then {_advice(name, root)}'
+    ) from error
+
+
+@contextlib.contextmanager
+def _naming(directory: pathlib.Path) -> Iterator[None]:
+  """Puts the directory before the messages raised inside."""
+  try:
+    yield
+  except ValueError as error:
+    raise ValueError(f'{str(directory)!r}: {error}') from error
 
 
 def _source(tfds: Any, builder: Any, split: str) -> Any:
@@ -245,9 +297,13 @@ def _tfrecords(
   return encoded, np.array(labels, np.int32)
 
 
-def _check_info(directory: pathlib.Path, info: Any, facts: Facts) -> None:
+def _check_info(
+  directory: pathlib.Path,
+  info: Any,
+  facts: Facts,
+  wanted: Mapping[str, int],
+) -> None:
   """Compares what tfds wrote down of its files with the facts."""
-  wanted = facts.split_sizes
   sizes = {
     split: info.splits[split].num_examples if split in info.splits else 0
     for split in wanted
@@ -291,15 +347,6 @@ def _import_tfds(name: str) -> Any:
       'data set'
     ) from error
   return tfds
-
-
-def _unreadable(
-  name: str, root: pathlib.Path, directory: pathlib.Path, error: Exception
-) -> ValueError:
-  return ValueError(
-    f'{str(directory)!r} cannot be read ({_one_line(error)}); delete it, then '
-    f'{_advice(name, root)}'
-  )
 
 
 def _advice(name: str, root: pathlib.Path) -> str:
