@@ -31,11 +31,19 @@ def get_config(variant: str = 'diffusion_blur') -> ml_collections.ConfigDict:
   config.method = variant
   config.data = {
     'name': 'cifar10',
-    'path': '',  # of an .npz, with name='archive'
+    'path': '',  # of an .npz or a folder, with name='archive' or 'folder'
     'data_dir': '',  # where tfds keeps its data sets
-    'train_examples': 0,
+    'image_size': 0,  # of folders and streams; 0 takes images as they are
+    'test_fraction': 0.0,  # of a folder without train and test
+    'num_workers': 2,  # that decode a stream
+    'train_examples': 0,  # 0 is all
     'test_examples': 0,
+    'validation_fraction': 0.0,  # held out of training
+    'validation_seed': 0,
+    'evaluate_on': 'test',  # or 'validation'
   }
+  config.feed = 'auto'
+  config.data_memory_share = 0.5
 
   config.augment = ('flip', 'crop', 'rotate')
   config.augment_options = {'crop_padding': 4, 'rotate_degrees': 15.0}

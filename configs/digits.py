@@ -36,11 +36,19 @@ def get_config(variant: str = 'diffusion_blur') -> ml_collections.ConfigDict:
   config.method = variant
   config.data = {
     'name': 'digits',
-    'path': '',
-    'data_dir': '',
-    'train_examples': 0,
+    'path': '',  # of an .npz or a folder, with name='archive' or 'folder'
+    'data_dir': '',  # where tfds keeps its data sets
+    'image_size': 0,  # of folders and streams; 0 takes images as they are
+    'test_fraction': 0.0,  # of a folder without train and test
+    'num_workers': 2,  # that decode a stream
+    'train_examples': 0,  # 0 is all
     'test_examples': 0,
+    'validation_fraction': 0.0,  # held out of training
+    'validation_seed': 0,
+    'evaluate_on': 'test',  # or 'validation'
   }
+  config.feed = 'auto'
+  config.data_memory_share = 0.5
 
   config.augment = ('crop', 'rotate')  # a flipped digit is no digit
   config.augment_options = {'crop_padding': 1, 'rotate_degrees': 10.0}

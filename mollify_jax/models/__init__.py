@@ -36,6 +36,10 @@ MODELS: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
     PreactResNet,
     {'block': BottleneckBlock, 'blocks': (3, 4, 23, 3)},
   ),
+  'preact_resnet50_large_stem': (
+    PreactResNet,
+    {'block': BottleneckBlock, 'blocks': (3, 4, 6, 3), 'large_stem': True},
+  ),
   'wrn_16_1': (WideResNet, {'depth': 16, 'widen': 1}),
   'small_cnn': (SmallCnn, {}),
 }

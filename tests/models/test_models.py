@@ -326,6 +326,18 @@ def test_fresh_variables_are_float32_and_evaluate_as_they_stand():
   assert 0.01 < np.std(logits) < 3
 
 
+def test_a_large_stem_is_that_of_imagenet_networks():
+  small = create_model('preact_resnet50', 1000)
+  large = create_model('preact_resnet50_large_stem', 1000)
+  parameters = [
+    count(shapes(model, (224, 224, 3))['params']) for model in (small, large)
+  ]
+  assert parameters[1] - parameters[0] == (7 * 7 - 3 * 3) * 3 * 64
+  # 4.09 G multiply-adds: torchvision's figure for ResNet-50, whose
+  # convolutions have the same sizes and strides.
+  assert abs(multiply_adds(large, (224, 224, 3)) / 4.09e9 - 1) < 0.005
+
+
 def test_an_unknown_name_lists_the_choices():
   with pytest.raises(ValueError, match='unknown model') as error:
     create_model('resnet-50', 10)

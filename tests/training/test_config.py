@@ -40,8 +40,8 @@ def test_every_config_and_variant_is_a_valid_run(path):
   ]
   for variant, roles in module.VARIANTS.items():
     config = module.get_config(variant).to_dict()
-    if config['data']['name'] == 'archive':
-      config['data']['path'] = 'some.npz'
+    if config['data']['name'] in ('archive', 'folder'):
+      config['data']['path'] = 'some/path'
     spec = run_spec(config)
     assert spec.method == variant
     assert spec.mollify.roles == roles
