@@ -67,26 +67,6 @@ def load(
   )
 
 
-def channel_statistics(
-  images: np.ndarray,
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-  """(mean, std) per channel of uint8[N, H, W, C], in units of 255."""
-  channels = images.shape[3]
-  total = np.zeros(channels)
-  total_squares = np.zeros(channels)
-  # In parts, because float64 takes eight times the room. The sums are of whole
-  # numbers below 2^53 and so exact in any order.
-  for begin in range(0, len(images), 1024):
-    part = images[begin : begin + 1024].reshape(-1, channels)
-    part = part.astype(np.float64)
-    total += part.sum(axis=0)
-    total_squares += np.einsum('nc,nc->c', part, part)
-  count = images.size // channels
-  mean = total / count
-  std = np.sqrt(np.maximum(total_squares / count - mean**2, 0))
-  return tuple((mean / 255).tolist()), tuple((std / 255).tolist())
-
-
 def _check_file(path: pathlib.Path) -> None:
   """Refuses what is obviously no .npz file, before hashing all of it."""
   if path.is_dir():
@@ -268,7 +248,7 @@ def _make_dataset(
   for split, array in zip(SPLITS, images, strict=True):
     labels = members[f'{split}_labels']
     dataset.check_labels(split, labels, len(array), len(class_names))
-  mean, std = channel_statistics(train_images)
+  mean, std = dataset.channel_statistics(train_images)
   return Dataset(
     name=name,
     train_images=train_images,

@@ -8,7 +8,7 @@ import numpy as np
 from mollify_jax.data import archives, digits, folder, splits, tfds_source
 from mollify_jax.data.dataset import SPLITS, Dataset, StreamedDataset
 
-NAMES = ('digits', 'archive', 'folder', *tfds_source.NAMES)
+NAMES = ('digits', 'archive', 'folder', 'tfds', *tfds_source.NAMES)
 EVALUATE_ON = ('test', 'validation')
 
 
@@ -19,8 +19,9 @@ class DataSpec:
   Attributes:
     name: one of NAMES. `digits` comes with scikit-learn, `archive` is an
       .npz file (see `archives`), `folder` has a folder per class (see
-      `folder`), the others are read with tfds.
-    path: of the archive or the folder.
+      `folder`), `tfds` is any prepared data set of labelled images, and so
+      are the others, of which more is known.
+    path: of the archive or the folder; the name of the `tfds` data set.
     data_dir: where tfds keeps its data sets; '' is tfds' own default.
     image_size: height and width that the images of a folder, and all images
       that are streamed, are resized and cropped to; 0 takes them as they are,
@@ -59,10 +60,14 @@ class DataSpec:
       raise ValueError(
         f'unknown data set {self.name!r}; choose from {", ".join(NAMES)}'
       )
-    kinds = {'archive': 'an .npz file', 'folder': 'a folder of class folders'}
+    kinds = {
+      'archive': 'the path of an .npz file',
+      'folder': 'the path of a folder of class folders',
+      'tfds': "tfds' name of it as its path",
+    }
     if self.name in kinds and not self.path:
       raise ValueError(
-        f'data set {self.name!r} needs the path of {kinds[self.name]}, got '
+        f'data set {self.name!r} needs {kinds[self.name]}, got '
         f'path={self.path!r}'
       )
     if not 0 <= self.test_fraction < 1:
@@ -125,6 +130,8 @@ def load(spec: DataSpec, cache_dir: str | os.PathLike) -> Dataset:
       image_size=spec.image_size or None,
       test_fraction=spec.test_fraction,
     )
+  elif spec.name == 'tfds':
+    dataset = tfds_source.load_other(spec.path, spec.data_dir, cache_dir)
   else:
     dataset = tfds_source.load(spec.name, spec.data_dir, cache_dir)
   return _hold_out(_first(dataset, spec), spec)
@@ -158,6 +165,10 @@ def stream(spec: DataSpec) -> StreamedDataset:
   if spec.name == 'folder':
     streamed = folder.stream(
       spec.path, spec.image_size, test_fraction=spec.test_fraction
+    )
+  elif spec.name == 'tfds':
+    streamed = tfds_source.stream_other(
+      spec.path, spec.data_dir, spec.image_size
     )
   else:
     streamed = tfds_source.stream(spec.name, spec.data_dir, spec.image_size)

@@ -21,7 +21,6 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from mollify_jax.data import cache, dataset
-from mollify_jax.data.archives import channel_statistics
 from mollify_jax.data.dataset import SPLITS, Dataset, StreamedDataset
 from mollify_jax.data.decoding import center_crop, open_image
 from mollify_jax.data.facts import IMAGENET_MEAN, IMAGENET_STD
@@ -338,7 +337,7 @@ def _decode(
     images = [np.ascontiguousarray(array[..., :1]) for array in images]
   train, test = parts['train'], parts['test']
   arrays = (images[0], train.labels, images[1], test.labels)
-  mean, std = channel_statistics(images[0])
+  mean, std = dataset.channel_statistics(images[0])
   return Dataset(
     name,
     *arrays,

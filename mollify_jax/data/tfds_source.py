@@ -21,7 +21,13 @@ import numpy as np
 from mollify_jax.data import cache, dataset
 from mollify_jax.data.dataset import Dataset, StreamedDataset
 from mollify_jax.data.decoding import decode_images
-from mollify_jax.data.facts import CORRUPTED, FACTS, Facts
+from mollify_jax.data.facts import (
+  CORRUPTED,
+  FACTS,
+  IMAGENET_MEAN,
+  IMAGENET_STD,
+  Facts,
+)
 
 # Ours -> tfds'.
 NAMES = {
@@ -93,27 +99,47 @@ def stream(
       f'unknown tfds data set {name!r}; choose from {", ".join(NAMES)}'
     )
   root, directory = _find(name, data_dir, NAMES[name])
-  facts = FACTS[name]
-  tfds, builder, records_of = _open(
-    name, root, directory, facts, facts.split_sizes
+  return _stream(name, root, directory, FACTS[name], image_size)
+
+
+def load_other(
+  tfds_name: str, data_dir: str | os.PathLike, cache_dir: str | os.PathLike
+) -> Dataset:
+  """Reads any prepared data set of images of one size, with labels.
+
+  Args:
+    tfds_name: as tfds calls it; 'name/config' is one of its configs.
+    data_dir, cache_dir: as for `load`.
+
+  Returns:
+    The data set. Its splits are `train`, and `test` or else `validation`;
+    mean and std are those of the training pixels.
+
+  Raises:
+    ValueError, FileNotFoundError: as `load`, or it lacks such splits, or the
+      features `image` and `label`.
+  """
+  root, directory = _find(tfds_name, data_dir, tfds_name)
+  return cache.load_or_make(
+    cache_dir,
+    tfds_name,
+    _digest(directory),
+    lambda: _read(tfds_name, root, directory, None),
   )
-  if records_of is not _records:
-    raise ValueError(
-      f'{str(directory)!r} is not prepared as {FILE_FORMAT}, and nothing else '
-      f'can be streamed; move it away and {_advice(name, root)}'
-    )
-  train, test = (_source(tfds, builder, split) for split in facts.split_sizes)
-  return StreamedDataset(
-    name=name,
-    train_source=train,
-    test_source=test,
-    image_size=image_size,
-    class_names=facts.class_names
-    or tuple(builder.info.features['label'].names),
-    mean=facts.mean,
-    std=facts.std,
-    fingerprint=_digest(directory),
-  )
+
+
+def stream_other(
+  tfds_name: str, data_dir: str | os.PathLike, image_size: int
+) -> StreamedDataset:
+  """Opens any prepared data set of images with labels; see `stream`.
+
+  mean and std are ImageNet's, since nothing has been decoded.
+
+  Raises:
+    ValueError, FileNotFoundError: as `load_other` and `stream`.
+  """
+  root, directory = _find(tfds_name, data_dir, tfds_name)
+  return _stream(tfds_name, root, directory, None, image_size)
 
 
 def load_corrupted(
@@ -135,7 +161,7 @@ def load_corrupted(
   root, directory = _find(name, data_dir, f'{name}/{config}')
   clean = FACTS[CORRUPTED[name].clean]
   split = CORRUPTED[name].split
-  tfds, builder, records_of = _open(
+  tfds, builder, records_of, _ = _open(
     name, root, directory, clean, {split: clean.test_examples}
   )
   with _reading(name, root, directory):
@@ -187,36 +213,71 @@ def _digest(directory: pathlib.Path) -> str:
 
 
 def _read(
-  name: str, root: pathlib.Path, directory: pathlib.Path, facts: Facts
+  name: str, root: pathlib.Path, directory: pathlib.Path, facts: Facts | None
 ) -> Dataset:
-  """Both splits of one prepared version."""
-  splits = facts.split_sizes
-  tfds, builder, records_of = _open(name, root, directory, facts, splits)
+  """Both splits of one prepared version; without facts, its own are used."""
+  tfds, builder, records_of, facts = _open(name, root, directory, facts)
   with _reading(name, root, directory):
-    records = [records_of(tfds, builder, split) for split in splits]
+    records = [records_of(tfds, builder, split) for split in facts.split_sizes]
+  size = facts.image_shape[:2]
   with _naming(directory):
     arrays = []
-    for split, (encoded, labels) in zip(splits, records, strict=True):
-      images, _ = decode_images(split, encoded, facts.image_shape[:2])
+    for split, (encoded, labels) in zip(
+      facts.split_sizes, records, strict=True
+    ):
+      images, _ = decode_images(split, encoded, None if None in size else size)
+      if facts.image_shape[2] == 1:
+        images = np.ascontiguousarray(images[..., :1])
       arrays += [images, labels]
+    mean, std = facts.mean, facts.std
+    if not mean:
+      mean, std = dataset.channel_statistics(arrays[0])
     return Dataset(
       name,
       *arrays,
       class_names=facts.class_names,
-      mean=facts.mean,
-      std=facts.std,
+      mean=mean,
+      std=std,
       fingerprint=dataset.fingerprint(*arrays),
     )
+
+
+def _stream(
+  name: str,
+  root: pathlib.Path,
+  directory: pathlib.Path,
+  facts: Facts | None,
+  image_size: int,
+) -> StreamedDataset:
+  """Both splits of one prepared version in random access."""
+  tfds, builder, records_of, facts = _open(name, root, directory, facts)
+  if records_of is not _records:
+    raise ValueError(
+      f'{str(directory)!r} is not prepared as {FILE_FORMAT}, and nothing else '
+      f'can be streamed; move it away and {_advice(name, root)}'
+    )
+  train, test = (_source(tfds, builder, split) for split in facts.split_sizes)
+  return StreamedDataset(
+    name=name,
+    train_source=train,
+    test_source=test,
+    image_size=image_size,
+    class_names=facts.class_names
+    or tuple(builder.info.features['label'].names),
+    mean=facts.mean or IMAGENET_MEAN,
+    std=facts.std or IMAGENET_STD,
+    fingerprint=_digest(directory),
+  )
 
 
 def _open(
   name: str,
   root: pathlib.Path,
   directory: pathlib.Path,
-  facts: Facts,
-  split_sizes: Mapping[str, int],
-) -> tuple[Any, Any, Callable[..., tuple[list[bytes], np.ndarray]]]:
-  """(tfds, the builder of one prepared version, what reads its splits)."""
+  facts: Facts | None,
+  split_sizes: Mapping[str, int] | None = None,
+) -> tuple[Any, Any, Callable[..., tuple[list[bytes], np.ndarray]], Facts]:
+  """(tfds, the builder of a version, what reads its splits, its facts)."""
   tfds = _import_tfds(name)
   with _reading(name, root, directory):  # JSON, protobuf, tfds' own
     builder = tfds.builder_from_directory(directory)
@@ -230,8 +291,30 @@ def _open(
         "TensorFlow to read: pip install 'mollify_jax[tensorflow]'; or move "
         f'it away and {_advice(name, root)}'
       )
-  _check_info(directory, builder.info, facts, split_sizes)
-  return tfds, builder, records_of
+  _check_features(directory, builder.info)
+  if facts is None:
+    facts = _facts_of(directory, builder.info)
+  _check_info(directory, builder.info, facts, split_sizes or facts.split_sizes)
+  return tfds, builder, records_of, facts
+
+
+def _facts_of(directory: pathlib.Path, info: Any) -> Facts:
+  """What a directory says of itself; mean and std are left empty."""
+  splits = [split for split in ('test', 'validation') if split in info.splits]
+  if 'train' not in info.splits or not splits:
+    raise ValueError(
+      f'{str(directory)!r} has the splits {", ".join(info.splits)}, wanted '
+      'train, and test or validation; take another data set'
+    )
+  return Facts(
+    class_names=tuple(info.features['label'].names),
+    mean=(),
+    std=(),
+    train_examples=info.splits['train'].num_examples,
+    test_examples=info.splits[splits[0]].num_examples,
+    image_shape=tuple(info.features['image'].shape),
+    test_split=splits[0],
+  )
 
 
 @contextlib.contextmanager
@@ -297,6 +380,20 @@ def _tfrecords(
   return encoded, np.array(labels, np.int32)
 
 
+def _check_features(directory: pathlib.Path, info: Any) -> None:
+  """Refuses what is no set of labelled images."""
+  missing = [
+    key
+    for key, attribute in (('image', 'shape'), ('label', 'names'))
+    if key not in info.features or not hasattr(info.features[key], attribute)
+  ]
+  if missing:
+    raise ValueError(
+      f'{str(directory)!r} lacks the features {", ".join(missing)}; wanted an '
+      'image and a class label per example; take another data set'
+    )
+
+
 def _check_info(
   directory: pathlib.Path,
   info: Any,
@@ -312,12 +409,6 @@ def _check_info(
     raise ValueError(
       f'{str(directory)!r} holds {sizes!r} examples, wanted {wanted!r}; delete '
       'it and prepare all of it again'
-    )
-  missing = [key for key in ('image', 'label') if key not in info.features]
-  if missing:
-    raise ValueError(
-      f'{str(directory)!r} lacks the features {", ".join(missing)}; delete it '
-      'and prepare it again'
     )
   shape = tuple(info.features['image'].shape)
   if facts.image_shape and shape != facts.image_shape:
@@ -351,9 +442,9 @@ def _import_tfds(name: str) -> Any:
 
 def _advice(name: str, root: pathlib.Path) -> str:
   """What to run, for the end of a message."""
-  if name in STREAMED:
+  if name in STREAMED or (name not in NAMES and name not in CORRUPTED):
     return (
-      f'run `tfds build {NAMES[name]} --file_format={FILE_FORMAT} '
+      f'run `tfds build {NAMES.get(name, name)} --file_format={FILE_FORMAT} '
       f'--data_dir={root}`, which needs TensorFlow and the original archives'
     )
   return (

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mollify_jax.data import archives
+from mollify_jax.data import archives, dataset
 
 REAL_ARCHIVE = os.environ.get('MOLLIFY_CIFAR10_ARCHIVE')
 
@@ -177,7 +177,7 @@ def test_plain_arrays_are_read(write, cache, shape):
 def test_statistics_are_those_of_the_training_pixels(count):
   images = random_images(count)
   images[..., 1] //= 3
-  mean, std = archives.channel_statistics(images)
+  mean, std = dataset.channel_statistics(images)
   pixels = images.astype(np.float64) / 255
   np.testing.assert_allclose(mean, pixels.mean((0, 1, 2)), rtol=1e-12)
   np.testing.assert_allclose(std, pixels.std((0, 1, 2)), rtol=1e-12)

@@ -89,10 +89,11 @@ def test_validation_is_held_out_of_training(tmp_path):
     (
       {'name': 'mnist'},
       "^unknown data set 'mnist'; choose from digits, archive, folder, "
-      'cifar10, cifar100, tiny_imagenet, imagenet$',
+      'tfds, cifar10, cifar100, tiny_imagenet, imagenet$',
     ),
     ({'name': 'archive'}, "^data set 'archive' needs the path of an .npz"),
     ({'name': 'folder'}, "^data set 'folder' needs the path of a folder of"),
+    ({'name': 'tfds'}, "^data set 'tfds' needs tfds' name of it as its path"),
     ({'test_fraction': 1.0}, r'^test_fraction must be in \[0, 1\)'),
     ({'num_workers': -1}, '^num_workers must be >= 0'),
     ({'train_examples': -1}, r'^train_examples must be >= 0 .*, got -1$'),

@@ -245,6 +245,62 @@ def test_not_prepared(tmp_path):
   assert not list(tmp_path.iterdir())
 
 
+def test_any_data_set_of_labelled_images_is_read(tmp_path):
+  """One that nothing is known of: grey, not square, with names of its own."""
+
+  class Letters(Cifar10, skip_registration=True):
+    names = ('a', 'b')
+    shape = (32, 32, 1)
+
+    def _split_generators(self, dl_manager):
+      splits = super()._split_generators(dl_manager)
+      return {'train': splits['train'], 'validation': splits['test']}
+
+    def _generate_examples(self, split, count):
+      for key, record in super()._generate_examples(split, count):
+        grey = Image.open(record['image']).convert('L')
+        yield key, {**record, 'image': png(np.asarray(grey)), 'label': key % 2}
+
+  prepare(Letters, tmp_path)
+  data = tfds_source.load_other('letters', tmp_path, tmp_path / 'cache')
+  assert data.train_images.shape == (TRAIN, 32, 32, 1)
+  assert data.class_names == ('a', 'b')
+  np.testing.assert_allclose(data.mean, data.train_images.mean() / 255)
+  assert len(data.test_labels) == TEST
+  want = [
+    np.asarray(Image.fromarray(example('test', i)[0]).convert('L')).tobytes()
+    for i in range(TEST)
+  ]
+  assert sorted(image.tobytes() for image in data.test_images) == sorted(want)
+  streamed = tfds_source.stream_other('letters', tmp_path, 16)
+  assert streamed.class_names == ('a', 'b')
+  assert len(streamed.test_source) == TEST
+  with pytest.raises(FileNotFoundError, match='run `tfds build numbers'):
+    tfds_source.load_other('numbers', tmp_path, tmp_path / 'cache')
+
+
+def test_a_data_set_without_labels_is_refused(tmp_path):
+  class Unlabelled(Cifar10, skip_registration=True):
+    def _info(self):
+      features = {'image': tfds.features.Image(shape=(32, 32, 3))}
+      return tfds.core.DatasetInfo(
+        builder=self,
+        description='tiny',
+        features=tfds.features.FeaturesDict(features),
+      )
+
+    def _split_generators(self, dl_manager):
+      return {'train': self._generate_examples('train', 3)}
+
+    def _generate_examples(self, split, count):
+      for index in range(count):
+        yield index, {'image': png(example(split, index)[0])}
+
+  prepare(Unlabelled, tmp_path)
+  with pytest.raises(ValueError, match='lacks the features label'):
+    tfds_source.load_other('unlabelled', tmp_path, tmp_path / 'cache')
+
+
 def test_a_stream_opens_the_same_examples(prepared):
   streamed = tfds_source.stream('cifar10', prepared, image_size=32)
   whole = load('cifar10', prepared)
