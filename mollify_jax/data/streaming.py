@@ -117,7 +117,7 @@ class StreamingFeed:
     Raises:
       ValueError: an argument out of range, or an image that cannot be read or
         decoded; the message names the split and the index.
-      RuntimeError: a worker died.
+      ChildProcessError: a worker died.
     """
     _check_at_least('first_step', first_step, 0)
     _check_at_least('num_steps', num_steps, 0)
@@ -390,7 +390,7 @@ class _Stream:
       if self._workers is None:
         raise
       # Tasks raise ValueError, so this is grain's: a process is gone.
-      raise RuntimeError(
+      raise ChildProcessError(
         f'a data worker died ({_one_line(error)}); exit code -9 is a lack of '
         'memory, -7 a full /dev/shm: enlarge it or lower num_workers'
       ) from error

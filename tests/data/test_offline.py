@@ -82,6 +82,7 @@ print('done')
 """
 
 
+@pytest.mark.slow
 def test_archives_train_and_are_judged_without_a_network(archives, tmp_path):
   script = tmp_path / 'script.py'
   script.write_text(SCRIPT)

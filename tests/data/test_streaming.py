@@ -489,7 +489,9 @@ def test_a_worker_that_dies_does_not_hang_the_parent(folder_source):
     stream.steps(0, 1)
     for child in set(multiprocessing.active_children()) - before:
       child.kill()
-    with pytest.raises(RuntimeError, match=r'^a data worker died \(') as caught:
+    with pytest.raises(
+      ChildProcessError, match=r'^a data worker died \('
+    ) as caught:
       stream.steps(1, 100)
   assert '\n' not in str(caught.value)
   assert '-9' in str(caught.value)
