@@ -11,13 +11,13 @@ import numpy as np
 from flax import linen as nn
 
 from mollify_jax import metrics, rng
+from mollify_jax.feeds import Feed
 from mollify_jax.kernels import schedules
 from mollify_jax.kernels.blur import blur_images
 from mollify_jax.kernels.mollify import ROLES, MollifySpec, degrade_example
 from mollify_jax.kernels.noise import noise_images
 from mollify_jax.kernels.pixels import normalize_images
 from mollify_jax.parallel import AXIS, parallelize_steps, to_host
-from mollify_jax.training.feeds import Feed
 
 # The order is the compiled branch number.
 CORRUPTIONS = ('clean', 'noise', 'blur')

@@ -133,17 +133,8 @@ def draw_confidence_curve(
     panel.set_ylim(0, 1.04)
     panel.grid(alpha=0.3)
   panels[0].set_ylabel('mean over the test set')
-  # Above the panels, where no curve can run under it.
   handles, titles = panels[0].get_legend_handles_labels()
-  figure.legend(
-    handles,
-    titles,
-    loc='lower center',
-    bbox_to_anchor=(0.5, 0.98),
-    ncols=len(titles),
-    fontsize=9,
-    frameon=False,
-  )
+  _legend_above(figure, handles, titles, 0.98)
   _save(figure, path)
 
 
@@ -190,15 +181,7 @@ def draw_comparison(
   for panel in panels[1]:
     panel.set_xlabel('temperature t')
   handles, titles = panels[0][0].get_legend_handles_labels()
-  figure.legend(
-    handles,
-    titles,
-    loc='lower center',
-    bbox_to_anchor=(0.5, 0.94),
-    ncols=len(titles),
-    fontsize=9,
-    frameon=False,
-  )
+  _legend_above(figure, handles, titles, 0.94)
   _save(figure, path)
 
 
@@ -288,15 +271,7 @@ def draw_reliability_diagram(
     else:
       top.set_yticklabels([])
       bottom.set_yticklabels([])
-  figure.legend(
-    handles,
-    titles,
-    loc='lower center',
-    bbox_to_anchor=(0.5, 0.94),
-    ncols=len(titles),
-    fontsize=9,
-    frameon=False,
-  )
+  _legend_above(figure, handles, titles, 0.94)
   _save(figure, path)
 
 
@@ -314,6 +289,19 @@ def _over_t(conditions, name):
 
 def _merge_last(values):
   return np.append(values[:-2], values[-2] + values[-1])
+
+
+def _legend_above(figure, handles, titles, height):
+  """One legend above the panels, where no curve can run under it."""
+  figure.legend(
+    handles,
+    titles,
+    loc='lower center',
+    bbox_to_anchor=(0.5, height),
+    ncols=len(titles),
+    fontsize=9,
+    frameon=False,
+  )
 
 
 def _figure(width, height):

@@ -9,9 +9,9 @@ from typing import Any
 
 from mollify_jax.augment import AugmentSpec
 from mollify_jax.data.catalog import DataSpec
+from mollify_jax.feeds import FEEDS
 from mollify_jax.kernels.mollify import MollifySpec
 from mollify_jax.models import create_model
-from mollify_jax.training.feeds import FEEDS
 from mollify_jax.training.optimizer import OptimizerSpec
 from mollify_jax.training.step import LOSSES
 

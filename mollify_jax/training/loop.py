@@ -16,18 +16,18 @@ from mollify_jax import parallel
 from mollify_jax.data import catalog, resident
 from mollify_jax.data.dataset import Dataset, StreamedDataset
 from mollify_jax.evaluation import passes, plots, reports
+from mollify_jax.feeds import (
+  Feed,
+  ResidentFeed,
+  StreamedFeed,
+  choose_feed,
+)
 from mollify_jax.kernels.labels import num_outputs
 from mollify_jax.models import create_model
 from mollify_jax.progress import Progress
 from mollify_jax.training import optimizer as optimizers
 from mollify_jax.training.checkpoints import Checkpoints
 from mollify_jax.training.config import RunSpec, differences, run_spec
-from mollify_jax.training.feeds import (
-  Feed,
-  ResidentFeed,
-  StreamedFeed,
-  choose_feed,
-)
 from mollify_jax.training.journal import Journal, read_lines
 from mollify_jax.training.state import TrainState, create_state
 from mollify_jax.training.step import StepSpec, make_train_steps

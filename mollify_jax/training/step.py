@@ -11,12 +11,12 @@ from flax import linen as nn
 
 from mollify_jax import rng
 from mollify_jax.augment import AugmentSpec, augment_images
+from mollify_jax.feeds import Feed
 from mollify_jax.kernels import losses
 from mollify_jax.kernels.labels import temper_labels
 from mollify_jax.kernels.mollify import MollifySpec, mollify_batch
 from mollify_jax.kernels.pixels import normalize_images
 from mollify_jax.parallel import AXIS, parallelize_steps
-from mollify_jax.training.feeds import Feed
 from mollify_jax.training.state import TrainState
 
 LOSSES = {

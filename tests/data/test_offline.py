@@ -34,7 +34,7 @@ from mollify_jax.data.facts import CORRUPTED, FACTS
 from mollify_jax.evaluation import passes
 from mollify_jax.models import create_model
 from mollify_jax.training import loop
-from mollify_jax.training.feeds import ResidentFeed
+from mollify_jax.feeds import ResidentFeed
 
 published = small.small_published()
 FACTS.update(published['facts'])

@@ -7,11 +7,11 @@ import pytest
 
 from mollify_jax import parallel, rng
 from mollify_jax.evaluation import passes
+from mollify_jax.feeds import ResidentFeed
 from mollify_jax.kernels.blur import blur_image
 from mollify_jax.kernels.mollify import MollifySpec
 from mollify_jax.kernels.noise import add_noise
 from mollify_jax.models import create_model
-from mollify_jax.training.feeds import ResidentFeed
 
 N, K = 37, 4
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.25)

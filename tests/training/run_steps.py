@@ -19,8 +19,8 @@ from mollify_jax import MollifySpec, parallel  # noqa: E402
 from mollify_jax.augment import AugmentSpec  # noqa: E402
 from mollify_jax.data import digits  # noqa: E402
 from mollify_jax.evaluation import passes  # noqa: E402
+from mollify_jax.feeds import ResidentFeed  # noqa: E402
 from mollify_jax.models import create_model  # noqa: E402
-from mollify_jax.training.feeds import ResidentFeed  # noqa: E402
 from mollify_jax.training.optimizer import (  # noqa: E402
   OptimizerSpec,
   make_optimizer,

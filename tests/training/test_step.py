@@ -8,8 +8,8 @@ import pytest
 
 from mollify_jax import MollifySpec, mollify_batch, parallel, rng
 from mollify_jax.augment import AugmentSpec
+from mollify_jax.feeds import ResidentFeed
 from mollify_jax.models import create_model
-from mollify_jax.training.feeds import ResidentFeed
 from mollify_jax.training.optimizer import OptimizerSpec, make_optimizer
 from mollify_jax.training.state import create_state
 from mollify_jax.training.step import StepSpec, make_train_steps

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mollify_jax.training.feeds import (
+from mollify_jax.feeds import (
   ResidentFeed,
   StreamedFeed,
   choose_feed,
