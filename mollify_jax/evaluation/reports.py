@@ -41,8 +41,12 @@ def environment(devices: Sequence[Any]) -> dict[str, Any]:
 
 
 def write_json(path: str | os.PathLike, record: Any) -> None:
-  """Writes JSON under a temporary name and renames it into place."""
+  """Writes JSON under a temporary name and renames it into place.
+
+  JSON has neither NaN nor infinity: such figures become null.
+  """
   path = Path(path)
+  record = _finite(record)
   descriptor, temporary = tempfile.mkstemp(
     dir=path.parent, prefix=f'.{path.name}.'
   )
@@ -55,6 +59,17 @@ def write_json(path: str | os.PathLike, record: Any) -> None:
   except BaseException:
     os.unlink(temporary)
     raise
+
+
+def _finite(value: Any) -> Any:
+  """The same with None for every number that JSON does not have."""
+  if isinstance(value, dict):
+    return {key: _finite(entry) for key, entry in value.items()}
+  if isinstance(value, (list, tuple)):
+    return [_finite(entry) for entry in value]
+  if isinstance(value, float) and not math.isfinite(value):
+    return None
+  return value
 
 
 def read_json(path: str | os.PathLike) -> Any:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from mollify_jax.models.convolution import Convolution
 from mollify_jax.models.normalization import batch_norm
+from mollify_jax.models.pooling import average_pool
 
 
 class BasicBlock(nn.Module):
@@ -107,5 +108,4 @@ class PreactResNet(nn.Module):
           dtype=self.dtype,
           name=f'group{group + 1}_block{index + 1}',
         )(x)
-    features = jnp.mean(x, axis=(1, 2), dtype=jnp.float32)
-    return nn.Dense(self.num_classes, name='head')(features)
+    return nn.Dense(self.num_classes, name='head')(average_pool(x))

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from mollify_jax.models.convolution import Convolution
 from mollify_jax.models.normalization import batch_norm
+from mollify_jax.models.pooling import average_pool
 
 
 class SmallCnn(nn.Module):
@@ -31,5 +32,4 @@ class SmallCnn(nn.Module):
     x = nn.relu(norm(name='norm2')(x))
     x = Convolution(64, 3, 1, self.dtype, name='conv3')(x)
     x = nn.relu(norm(name='norm3')(x))
-    features = jnp.mean(x, axis=(1, 2), dtype=jnp.float32)
-    return nn.Dense(self.num_classes, name='head')(features)
+    return nn.Dense(self.num_classes, name='head')(average_pool(x))

@@ -1,6 +1,7 @@
 """What a run writes down while it trains: metrics.jsonl and TensorBoard."""
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -84,8 +85,12 @@ class Journal:
     self._write(lines)
 
   def record_evaluation(self, metrics: dict[str, float]) -> None:
-    """Writes one evaluation after the steps recorded so far."""
-    self._write([{'event': 'evaluate', 'step': self._step, **metrics}])
+    """Writes one evaluation after the steps recorded so far.
+
+    A figure that is not finite is left out: JSON has neither NaN nor infinity.
+    """
+    finite = {k: v for k, v in metrics.items() if math.isfinite(v)}
+    self._write([{'event': 'evaluate', 'step': self._step, **finite}])
 
   def _write(self, lines: list[dict[str, Any]]) -> None:
     if self._file is None:

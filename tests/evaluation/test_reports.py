@@ -81,10 +81,22 @@ def test_json_is_written_atomically(tmp_path):
   assert reports.read_results(path) == record()
   with pytest.raises(TypeError):
     reports.write_json(path, {'format': object()})
-  with pytest.raises(ValueError, match='not JSON compliant'):
-    reports.write_json(path, {'nll': float('nan')})
   assert reports.read_results(path) == record()
   assert [p.name for p in tmp_path.iterdir()] == ['results.json']
+
+
+def test_what_json_lacks_becomes_null(tmp_path):
+  path = tmp_path / 'results.json'
+  runs = [record(), record('broken')]
+  runs[1]['conditions'][0].update(nll=float('nan'), brier=float('inf'))
+  reports.write_json(path, runs)
+  read = reports.read_json(path)
+  assert read[0] == runs[0]
+  assert read[1]['conditions'][0]['nll'] is None
+  assert read[1]['conditions'][0]['brier'] is None
+  table = reports.compare_table(read)
+  (line,) = [t for t in table.splitlines() if t.startswith('clean: NLL')]
+  assert line.split()[-1] == '-'
 
 
 @pytest.mark.parametrize(
