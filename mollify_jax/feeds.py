@@ -130,14 +130,24 @@ class StreamedFeed:
     self,
     source: Any,
     *,
+    num_classes: int,
     batch_size: int,
     image_size: int,
     num_workers: int,
     seed: int = 0,
     split: str = 'train',
   ):
-    """Starts nothing yet; see `streaming.StreamingFeed` for the arguments."""
+    """Starts nothing yet; see `streaming.StreamingFeed` for the arguments.
+
+    Args:
+      source, batch_size, image_size, num_workers, seed, split: as there.
+      num_classes: labels must be in [0, num_classes).
+
+    Raises:
+      ValueError: an argument out of range, or an empty source.
+    """
     self.num_examples = len(source)
+    self._num_classes = num_classes
     self._source = source
     self._batch_size = batch_size
     self._options = {
@@ -149,6 +159,7 @@ class StreamedFeed:
     }
     self._seed = seed
     self._stream: streaming.StreamingFeed | None = None
+    self._batches()  # checks the arguments before anything is trained
 
   def __enter__(self) -> 'StreamedFeed':
     return self
@@ -176,6 +187,7 @@ class StreamedFeed:
         **self._options,
       )
     batches = self._stream.steps(first_step, num_steps)
+    self._check_labels(batches['label'])
     mask = np.ones(batches['label'].shape, bool)
     # Training binds randomness to positions, never to examples.
     index = np.zeros(batches['label'].shape, np.int32)
@@ -183,11 +195,9 @@ class StreamedFeed:
 
   def eval_chunks(self) -> Iterator[tuple[np.ndarray, ...]]:
     """Every example once, in padded, masked batches, a chunk each."""
-    batches = streaming.eval_batches(
-      self._source, batch_size=self._batch_size, **self._options
-    )
     size = self._batch_size // jax.process_count()
-    for number, batch in enumerate(batches):
+    for number, batch in enumerate(self._batches()):
+      self._check_labels(batch['label'])
       first = number * self._batch_size + jax.process_index() * size
       index = first + np.arange(size, dtype=np.int32)
       arrays = (batch['image'], batch['label'], index, batch['mask'])
@@ -203,6 +213,19 @@ class StreamedFeed:
     }
     batch = next(streaming.eval_batches(self._source, batch_size=1, **options))
     return batch['image'][0], int(batch['label'][0])
+
+  def _batches(self):
+    return streaming.eval_batches(
+      self._source, batch_size=self._batch_size, **self._options
+    )
+
+  def _check_labels(self, labels):
+    outside = labels[(labels < 0) | (labels >= self._num_classes)]
+    if outside.size:
+      raise ValueError(
+        f'a {self._options["split"]} label is {int(outside[0])}, wanted a '
+        f'class index in [0, {self._num_classes - 1}]'
+      )
 
   def _split(self, *arrays):
     return tuple(parallel.split_local(array) for array in arrays)

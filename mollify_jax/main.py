@@ -6,6 +6,7 @@ import jax
 from absl import app, flags
 from ml_collections import config_flags
 
+from mollify_jax import parallel
 from mollify_jax.evaluation import reports
 from mollify_jax.training import loop
 
@@ -21,22 +22,21 @@ flags.mark_flags_as_required(['config', 'workdir'])
 USER_ERRORS = (ValueError, TypeError, OSError, loop.NonFiniteLossError)
 
 
-def main(argv: list[str]) -> int:
-  """Returns the exit status."""
+@parallel.hosts_fail_together()
+def main(argv: list[str]) -> None:
+  """Runs the command; exits with status 1 where a user can mend it."""
   values = flags.FLAGS
   try:
     if argv[1:]:
       raise ValueError(f'unexpected {argv[1:]!r}; flags begin with --')
     if values.distributed or values.coordinator:
-      jax.distributed.initialize(
-        values.coordinator, values.num_processes, values.process_id
-      )
+      who = (values.coordinator, values.num_processes, values.process_id)
+      jax.distributed.initialize(*who)
     results = loop.run(values.config.to_dict(), values.workdir)
+    if jax.process_index() == 0:
+      print(f'{reports.format_table(results)}\n\nin {values.workdir}')
   except USER_ERRORS as error:
-    return fail(str(error))
-  if jax.process_index() == 0:
-    print(f'{reports.format_table(results)}\n\nin {values.workdir}')
-  return 0
+    sys.exit(fail(str(error)))
 
 
 def parse(argv: list[str]) -> list[str]:

@@ -5,14 +5,19 @@ or in parts; the batch is split over them. Inside, `AXIS` names the device axis
 for means and sums.
 """
 
+import contextlib
 import functools
 import os
-from collections.abc import Callable, Sequence
+import sys
+import traceback
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 
 AXIS = 'devices'
 
@@ -136,6 +141,51 @@ def take_own(array: jax.Array) -> jax.Array:
   size = array.shape[0] // jax.lax.axis_size(AXIS)
   first = jax.lax.axis_index(AXIS) * size
   return jax.lax.dynamic_slice_in_dim(array, first, size)
+
+
+def check_equal(what: str, value: Any) -> None:
+  """Refuses, on every host at once, what differs between the hosts.
+
+  Without this they would part ways and wait for each other for ever.
+
+  Args:
+    what: for the message: `the hosts differ in ...`.
+    value: anything with a telling `repr`.
+
+  Raises:
+    ValueError: the hosts' values differ.
+  """
+  if jax.process_count() == 1:
+    return
+  digest = np.uint32(zlib.crc32(repr(value).encode()))
+  digests = multihost_utils.process_allgather(digest)
+  if (digests != digests[0]).any():
+    raise ValueError(
+      f'the hosts differ in {what}; this one, {jax.process_index()}, has '
+      f'{value!r}; make them equal'
+    )
+
+
+@contextlib.contextmanager
+def hosts_fail_together() -> Iterator[None]:
+  """Ends this process at once on any error, if it is one of several.
+
+  At a normal end it would wait for the others, and they for it, in the middle
+  of a step. The traceback is printed, but for SystemExit.
+  """
+  try:
+    yield
+  except BaseException as error:
+    if jax.process_count() == 1:
+      raise
+    status = 1
+    if isinstance(error, SystemExit):
+      status = error.code if isinstance(error.code, int) else 1
+    else:
+      traceback.print_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def device_memory() -> int:

@@ -63,6 +63,7 @@ def test_a_stream_gives_the_examples_of_a_resident_feed():
   resident = ResidentFeed(pixels, labels, batch_size=4, seed=3)
   with StreamedFeed(
     list(zip(files, labels.tolist(), strict=True)),
+    num_classes=11,
     batch_size=4,
     image_size=8,
     num_workers=0,
@@ -98,3 +99,17 @@ def test_evaluation_slices_hold_every_example_once(sharded):
   index, mask = feed.train_slices(first_step=1, num_steps=3)
   assert index.shape == mask.shape == (1, 3, 4)
   assert mask.all()
+
+
+def test_a_stream_checks_its_labels_and_arguments():
+  file = io.BytesIO()
+  Image.new('RGB', (9, 9)).save(file, 'PNG')
+  options = {'batch_size': 2, 'image_size': 4, 'num_workers': 0}
+  source = [(file.getvalue(), label) for label in (0, 1, -1, 0)]
+  with StreamedFeed(source, num_classes=2, split='test', **options) as feed:
+    with pytest.raises(ValueError, match=r'a test label is -1, wanted a class'):
+      list(feed.eval_chunks())
+    with pytest.raises(ValueError, match=r'label is -1'):
+      feed.train_slices(0, 2)
+  with pytest.raises(ValueError, match='split is empty'):
+    StreamedFeed([], num_classes=2, **options)

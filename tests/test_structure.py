@@ -17,6 +17,8 @@ FLOORS = {
   'training.loop': 6,
   'training.step': 5,
   'training.config': 5,
+  'training.inputs': 5,
+  'training.workdir': 6,
   'training': 4,  # all its other files
   'evaluation': 5,
   'feeds': 4,

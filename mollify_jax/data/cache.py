@@ -9,6 +9,7 @@ It appears under its name whole or not at all, and the manifest holds the
 checksum of every array, so a damaged one is noticed and made anew.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -128,8 +129,8 @@ def _write(folder: pathlib.Path, made: Dataset) -> None:
 def _replace(temporary: pathlib.Path, folder: pathlib.Path) -> None:
   """Renames a folder over another, which processes may have mapped."""
   old = temporary.with_suffix('.old')
-  if folder.exists():
-    # Maps of the removed files stay valid until they are dropped.
+  # Maps of the removed files stay valid until they are dropped.
+  with contextlib.suppress(FileNotFoundError):  # or another replaces it too
     os.rename(folder, old)
   try:
     os.rename(temporary, folder)

@@ -119,6 +119,11 @@ def load(spec: DataSpec, cache_dir: str | os.PathLike) -> Dataset:
       the expected form, or smaller than what was asked for; one line says
       what to do.
   """
+  if spec.image_size and spec.name != 'folder':
+    raise ValueError(
+      f'image_size={spec.image_size!r} is for folders and streams; data set '
+      f"{spec.name!r} is read as it is: set it to 0, or config.feed='streaming'"
+    )
   if spec.name == 'digits':
     dataset = digits.load()
   elif spec.name == 'archive':

@@ -78,6 +78,11 @@ class Dataset:
     return len(self.train_labels)
 
   @property
+  def num_test(self) -> int:
+    """Test examples."""
+    return len(self.test_labels)
+
+  @property
   def image_shape(self) -> tuple[int, int, int]:
     """(H, W, C) of every image."""
     return self.train_images.shape[1:]
@@ -116,6 +121,11 @@ class StreamedDataset:
   def num_train(self) -> int:
     """Training examples."""
     return len(self.train_source)
+
+  @property
+  def num_test(self) -> int:
+    """Test examples."""
+    return len(self.test_source)
 
   @property
   def image_shape(self) -> tuple[int, int, int]:

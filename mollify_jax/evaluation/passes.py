@@ -1,5 +1,6 @@
 """Passes over a test set: clean, and over a grid of temperatures."""
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
@@ -219,19 +220,21 @@ def run_conditions(
   """
   records = []
   for condition in conditions:
-    chunks = [
-      evaluate(
-        variables,
-        *feed.constants,
-        np.int32(seed),
-        np.int32(CORRUPTIONS.index(condition.corruption)),
-        np.float32(condition.t),
-        *slices,
-      )[1]
-      for slices in feed.eval_chunks()
-    ]
+    chunks = []
+    # Closed even if a chunk fails: a stream has processes of its own.
+    with contextlib.closing(feed.eval_chunks()) as all_slices:
+      for slices in all_slices:
+        _, sums = evaluate(
+          variables,
+          *feed.constants,
+          np.int32(seed),
+          np.int32(CORRUPTIONS.index(condition.corruption)),
+          np.float32(condition.t),
+          *slices,
+        )
+        chunks.append(to_host(sums))
     sums = metrics.add_up(
-      jax.tree.map(lambda *parts: np.concatenate(parts), *map(to_host, chunks))
+      jax.tree.map(lambda *parts: np.concatenate(parts), *chunks)
     )
     record = {
       'corruption': condition.corruption,

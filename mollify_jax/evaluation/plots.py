@@ -91,7 +91,11 @@ def draw_mollification_strip(
         picture.set_ylabel(_TITLES.get(name, name), fontsize=9)
         # Under the image: over its bar, a long name would cross the axis.
         picture.set_xlabel(
-          str(class_names[true]), fontsize=8, color=_LABEL, labelpad=2
+          str(class_names[true]),
+          fontsize=8,
+          color=_LABEL,
+          labelpad=2,
+          parse_math=False,
         )
         bars.set_ylabel('label', fontsize=9)
   _save(figure, path)

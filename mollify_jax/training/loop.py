@@ -1,5 +1,6 @@
 """The run: config in, checkpoints, metrics.jsonl, results and pictures out."""
 
+import contextlib
 import json
 import math
 import time
@@ -13,24 +14,21 @@ import numpy as np
 from flax import linen as nn
 
 from mollify_jax import parallel
-from mollify_jax.data import catalog, resident
+from mollify_jax.data import resident
 from mollify_jax.data.dataset import Dataset, StreamedDataset
 from mollify_jax.evaluation import passes, plots, reports
-from mollify_jax.feeds import (
-  Feed,
-  ResidentFeed,
-  StreamedFeed,
-  choose_feed,
-)
+from mollify_jax.feeds import Feed
 from mollify_jax.kernels.labels import num_outputs
 from mollify_jax.models import create_model
 from mollify_jax.progress import Progress
 from mollify_jax.training import optimizer as optimizers
 from mollify_jax.training.checkpoints import Checkpoints
-from mollify_jax.training.config import RunSpec, differences, run_spec
+from mollify_jax.training.config import RunSpec, run_spec
+from mollify_jax.training.inputs import make_feed, open_data
 from mollify_jax.training.journal import Journal, read_lines
 from mollify_jax.training.state import TrainState, create_state
 from mollify_jax.training.step import StepSpec, make_train_steps
+from mollify_jax.training.workdir import check_config, claimed
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -62,91 +60,41 @@ def run(config: Mapping[str, Any], workdir: str) -> dict[str, Any]:
   for batch_size in (spec.batch_size, spec.eval.batch_size):
     resident.check_divisible(batch_size, jax.device_count())
   directory = Path(workdir).expanduser().absolute()
-  _check_workdir(directory, config)
+  check_config(directory, config)
   results_path = directory / 'results.json'
+  parallel.check_equal(
+    'what they find in --workdir, which all must share', results_path.exists()
+  )
   if results_path.exists():
     return reports.read_results(results_path)
 
-  dataset, kind = _open(spec, directory.parent / 'mollify_cache')
-  _check_fits(spec, dataset)
+  dataset, kind = open_data(spec, directory.parent / 'mollify_cache')
+  parallel.check_equal(
+    'their data or the feed that fits into their memory',
+    (kind, dataset.num_train, dataset.num_test, dataset.class_names),
+  )
   lead = jax.process_index() == 0
-  if lead:
-    directory.mkdir(parents=True, exist_ok=True)
-    reports.write_json(directory / 'config.json', config)
   model = _make_model(spec, dataset)
   with (
-    _make_feed(spec, dataset, kind, 'train') as train_feed,
-    _make_feed(spec, dataset, kind, 'test') as test_feed,
+    claimed(directory, config, dataset, kind),
+    make_feed(spec, dataset, kind, 'train') as train_feed,
+    make_feed(spec, dataset, kind, 'test') as test_feed,
   ):
     evaluation = _Evaluation(model, dataset, spec, test_feed)
-    state = _train(spec, model, dataset, train_feed, evaluation, directory)
+    with contextlib.closing(
+      Checkpoints(directory / 'checkpoints', keep=spec.keep_checkpoints)
+    ) as checkpoints:
+      state = _train(
+        spec, model, dataset, train_feed, evaluation, directory, checkpoints
+      )
     conditions = evaluation.grid(state, show=lead)
     results = _results(spec, config, dataset, state, conditions, directory)
     results['feed'] = kind
     if lead:
-      _draw(directory, dataset, spec, conditions, test_feed.first_example())
+      # First what hours were spent on.
       reports.write_json(results_path, results)
+      _draw(directory, dataset, spec, conditions, test_feed.first_example())
   return results
-
-
-def _open(
-  spec: RunSpec, cache_dir: Path
-) -> tuple[Dataset | StreamedDataset, str]:
-  """The data set, and the feed that its size asks for."""
-
-  def choose(num_bytes):
-    return choose_feed(
-      spec.feed,
-      num_bytes,
-      memory=parallel.device_memory(),
-      share=spec.data_memory_share,
-      num_devices=jax.device_count(),
-      can_stream=catalog.can_stream(spec.data),
-    )
-
-  if catalog.must_stream(spec.data):
-    if spec.feed not in ('auto', 'streaming'):
-      raise ValueError(
-        f'data set {spec.data.name!r} can only be streamed, got '
-        f"config.feed={spec.feed!r}; take 'auto'"
-      )
-    return catalog.stream(spec.data), 'streaming'
-  if catalog.can_stream(spec.data):
-    streamed = catalog.stream(spec.data)
-    count = streamed.num_train + len(streamed.test_source)
-    kind = choose(count * math.prod(streamed.image_shape))
-    if kind == 'streaming':
-      return streamed, kind
-    return catalog.load(spec.data, cache_dir), kind
-  if spec.feed == 'streaming':
-    return catalog.stream(spec.data), spec.feed  # which says what it lacks
-  dataset = catalog.load(spec.data, cache_dir)
-  return dataset, choose(
-    dataset.train_images.nbytes + dataset.test_images.nbytes
-  )
-
-
-def _make_feed(
-  spec: RunSpec, dataset: Dataset | StreamedDataset, kind: str, split: str
-) -> Feed:
-  """The feed of one split."""
-  batch_size = spec.batch_size if split == 'train' else spec.eval.batch_size
-  if kind == 'streaming':
-    return StreamedFeed(
-      getattr(dataset, f'{split}_source'),
-      batch_size=batch_size,
-      image_size=dataset.image_size,
-      num_workers=spec.data.num_workers,
-      seed=spec.seed,
-      split=split,
-    )
-  return ResidentFeed(
-    getattr(dataset, f'{split}_images'),
-    getattr(dataset, f'{split}_labels'),
-    batch_size=batch_size,
-    seed=spec.seed,
-    sharded=kind == 'sharded',
-  )
 
 
 def _train(
@@ -156,6 +104,7 @@ def _train(
   feed: Feed,
   evaluation: '_Evaluation',
   directory: Path,
+  checkpoints: Checkpoints,
 ) -> TrainState:
   """Trains from the newest checkpoint, or from step 0, to the end."""
   steps_per_epoch = dataset.num_train // spec.batch_size
@@ -169,14 +118,11 @@ def _train(
     spec.seed,
     with_ema=spec.optimizer.ema_decay > 0,
   )
-  checkpoints = Checkpoints(
-    directory / 'checkpoints', keep=spec.keep_checkpoints
-  )
   if checkpoints.latest_step() is not None:
     state = checkpoints.restore(like=state)
   step = int(state.step)
+  parallel.check_equal('their newest checkpoint, which all must share', step)
   if step == total:
-    checkpoints.close()
     return parallel.replicate(state)
 
   train_steps = make_train_steps(
@@ -214,8 +160,6 @@ def _train(
       _check_finite(metrics, step, checkpoints)
       journal.record_steps(metrics, spec.batch_size, seconds)
       before, step = step, step + count
-      if step == total or _crosses(before, step, spec.checkpoint_every_steps):
-        checkpoints.save(state)
       every = spec.eval.every_epochs * steps_per_epoch
       if every and step < total and _crosses(before, step, every):
         clean = evaluation.clean(state)
@@ -224,12 +168,14 @@ def _train(
           f'step {step}: test error {clean["error"]:.2%}, '
           f'NLL {clean["nll"]:.3f}, ECE {clean["ece"]:.3f}'
         )
+      # After the evaluation, which a resumed run would not make up for.
+      if step == total or _crosses(before, step, spec.checkpoint_every_steps):
+        checkpoints.save(state)
       progress.update(
         step,
         f'loss {metrics["loss"].mean():.3f}  '
         f'{count * spec.batch_size / seconds:,.0f} images/s',
       )
-  checkpoints.close()
   return state
 
 
@@ -301,32 +247,6 @@ def _step_spec(spec: RunSpec, dataset: Dataset | StreamedDataset) -> StepSpec:
   )
 
 
-def _check_workdir(directory: Path, config: Mapping[str, Any]) -> None:
-  """Refuses a workdir that holds a run of another config."""
-  path = directory / 'config.json'
-  if directory.exists() and not directory.is_dir():
-    raise ValueError(
-      f'--workdir={directory} is a file; name a directory for this run'
-    )
-  if not path.exists():
-    return
-  changed = differences(reports.read_json(path), config)
-  if changed:
-    raise ValueError(
-      f'--workdir={directory} holds a run of another config '
-      f'({"; ".join(changed)}); choose another workdir, or delete that one'
-    )
-
-
-def _check_fits(spec: RunSpec, dataset: Dataset | StreamedDataset) -> None:
-  if spec.batch_size > dataset.num_train:
-    raise ValueError(
-      f'config.batch_size={spec.batch_size} exceeds the '
-      f'{dataset.num_train} training examples of {dataset.name!r}; '
-      'choose a smaller one'
-    )
-
-
 def _check_finite(
   metrics: dict[str, np.ndarray],
   first_step: int,
@@ -338,7 +258,6 @@ def _check_finite(
     return
   first = int(np.argmin(finite))
   kept = checkpoints.latest_step()
-  checkpoints.close()
   raise NonFiniteLossError(
     f'step {first_step + first + 1}: loss {metrics["loss"][first]}, gradient '
     f'norm {metrics["grad_norm"][first]} at learning rate '

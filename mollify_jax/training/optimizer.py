@@ -73,9 +73,9 @@ class OptimizerSpec:
 def learning_rate(
   spec: OptimizerSpec, step: jax.Array, steps_per_epoch: int, epochs: int
 ) -> jax.Array:
-  """The learning rate of one step (counted from 0): float32[]."""
+  """The learning rate of steps counted from 0: float32[...], as `step`."""
   step = jnp.asarray(step, jnp.float32)
-  rate = jnp.float32(spec.learning_rate)
+  rate = jnp.full(step.shape, spec.learning_rate, jnp.float32)
   if spec.schedule != 'constant':
     progress = step / (steps_per_epoch * epochs)
     if spec.schedule == 'cosine_per_epoch':

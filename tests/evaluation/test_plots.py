@@ -49,7 +49,9 @@ def test_mollification_strip(tmp_path, channels):
   labels = np.linspace(np.eye(4)[2], np.full(4, 0.25), 3)
   path = tmp_path / 'strip.png'
   strip = {'noise': (images, labels), 'blur': (images, labels)}
-  plots.draw_mollification_strip(path, strip, T, list('abcd'))
+  # Names are not formulas, however they look.
+  names = ['a', 'b', 'a_$x^{_$', 'd']
+  plots.draw_mollification_strip(path, strip, T, names)
   check_png(path)
 
 

@@ -1,5 +1,6 @@
 """The loop in this process: what it learns, and what stops it."""
 
+import fcntl
 import importlib.util
 import json
 from pathlib import Path
@@ -173,3 +174,62 @@ def test_feeds_that_cannot_be_had_stop_before_anything_is_written(
   with pytest.raises(OSError, match='tfds build imagenet2012'):
     loop.run(config, str(tmp_path / 'run'))
   assert list(tmp_path.iterdir()) == []
+
+
+def test_constant_schedule_trains(tmp_path, config):
+  config['optimizer'].update(schedule='constant', warmup_epochs=0.0)
+  config['epochs'] = 1
+  loop.run(config, str(tmp_path / 'run'))
+  lines = read_lines(tmp_path / 'run' / 'metrics.jsonl')
+  rates = [line['learning_rate'] for line in lines if line['event'] == 'train']
+  np.testing.assert_allclose(rates, [0.05] * 22, rtol=1e-6)
+
+
+def test_a_workdir_in_use_is_left_alone(tmp_path, config):
+  directory = tmp_path / 'run'
+  directory.mkdir()
+  with (directory / '.lock').open('w') as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    with pytest.raises(ValueError, match='is in use by another process'):
+      loop.run(config, str(directory))
+  assert [path.name for path in directory.iterdir()] == ['.lock']
+
+
+def test_a_run_goes_on_with_the_data_it_began_with(
+  tmp_path, config, monkeypatch
+):
+  images = np.random.default_rng(0).integers(0, 256, (64, 8, 8, 3), np.uint8)
+  members = {
+    'train_images': images,
+    'train_labels': np.arange(64) % 2,
+    'test_images': images[:8],
+    'test_labels': np.arange(8) % 2,
+  }
+  path = tmp_path / 'mine.npz'
+  np.savez(path, **members)
+  config['data'].update(name='archive', path=str(path))
+  config.update(batch_size=16, epochs=4)
+
+  def interrupt(*_, **__):
+    raise KeyboardInterrupt
+
+  with monkeypatch.context() as patch:
+    patch.setattr(loop.parallel, 'to_host', interrupt)
+    with pytest.raises(KeyboardInterrupt):
+      loop.run(config, str(tmp_path / 'run'))
+  members['train_images'] = 255 - images
+  np.savez(path, **members)
+  with pytest.raises(ValueError, match=r'began with other data.*fingerprint'):
+    loop.run(config, str(tmp_path / 'run'))
+
+
+def test_results_are_kept_if_a_picture_fails(tmp_path, config, monkeypatch):
+  config['epochs'] = 1
+
+  def fail(*_):
+    raise ValueError('no picture')
+
+  monkeypatch.setattr(loop.plots, 'draw_confidence_curve', fail)
+  with pytest.raises(ValueError, match='no picture'):
+    loop.run(config, str(tmp_path / 'run'))
+  assert loop.run(config, str(tmp_path / 'run'))['steps'] == 22

@@ -1,0 +1,103 @@
+"""The directory of one run: whose it is, and that only one process group is in.
+
+config.json   the config, as it was asked for
+data.json     what the run reads, so that a resumed one reads the same
+.lock         held while a run goes on
+"""
+
+import contextlib
+import fcntl
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from mollify_jax.data.dataset import Dataset, StreamedDataset
+from mollify_jax.evaluation import reports
+from mollify_jax.training.config import differences
+
+
+def check_config(directory: Path, config: Mapping[str, Any]) -> None:
+  """Refuses a workdir that holds a run of another config.
+
+  Raises:
+    ValueError: the message names the fields; or it is not a directory.
+  """
+  if directory.exists() and not directory.is_dir():
+    raise ValueError(
+      f'--workdir={directory} is a file; name a directory for this run'
+    )
+  path = directory / 'config.json'
+  changed = path.exists() and differences(reports.read_json(path), config)
+  if changed:
+    raise ValueError(
+      f'--workdir={directory} holds a run of another config '
+      f'({"; ".join(changed)}); choose another workdir, or delete that one'
+    )
+
+
+@contextlib.contextmanager
+def claimed(
+  directory: Path,
+  config: Mapping[str, Any],
+  dataset: Dataset | StreamedDataset,
+  kind: str,
+) -> Iterator[None]:
+  """Holds the workdir for this run; creates it where it is new.
+
+  Only process 0 of several writes; `directory` is shared by all.
+
+  Args:
+    directory: the workdir.
+    config: as asked for; see `check_config`.
+    dataset: what the run reads.
+    kind: its feed.
+
+  Raises:
+    ValueError: another run is in the directory, or it was begun with other
+      data.
+  """
+  if jax.process_index() != 0:
+    yield
+    return
+  directory.mkdir(parents=True, exist_ok=True)
+  with (directory / '.lock').open('w') as lock:
+    try:
+      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      raise ValueError(
+        f'--workdir={directory} is in use by another process; wait for it, or '
+        'choose another workdir'
+      ) from None
+    _check_data(directory / 'data.json', _describe(dataset, kind))
+    reports.write_json(directory / 'config.json', config)
+    yield
+
+
+def _describe(dataset: Dataset | StreamedDataset, kind: str) -> dict[str, Any]:
+  """What must not change between the parts of a run."""
+  streamed = kind == 'streaming'
+  return {
+    'streamed': streamed,
+    'train_examples': dataset.num_train,
+    'test_examples': dataset.num_test,
+    'classes': dataset.num_classes,
+    'image_shape': list(dataset.image_shape),
+    # Of a stream it changes with the place of the files.
+    'fingerprint': None if streamed else dataset.fingerprint,
+  }
+
+
+def _check_data(path: Path, data: Mapping[str, Any]) -> None:
+  """Compares with what the run began with, or writes that down."""
+  if not path.exists():
+    reports.write_json(path, data)
+    return
+  changed = differences(reports.read_json(path), data)
+  if changed:
+    raise ValueError(
+      f'the run in {path.parent} began with other data or another feed '
+      f'({"; ".join(changed)}); restore them (config.feed keeps a feed), or '
+      'choose another workdir'
+    )
