@@ -19,7 +19,7 @@ flags.DEFINE_integer('num_processes', None, 'How many there are.')
 flags.mark_flags_as_required(['config', 'workdir'])
 
 # A user can mend these; anything else is a bug and keeps its traceback.
-USER_ERRORS = (ValueError, TypeError, OSError, loop.NonFiniteLossError)
+USER_ERRORS = (ValueError, TypeError, OSError, loop.RunStopped)
 
 
 @parallel.hosts_fail_together()
@@ -29,9 +29,8 @@ def main(argv: list[str]) -> None:
   try:
     if argv[1:]:
       raise ValueError(f'unexpected {argv[1:]!r}; flags begin with --')
-    if values.distributed or values.coordinator:
-      who = (values.coordinator, values.num_processes, values.process_id)
-      jax.distributed.initialize(*who)
+    who = (values.coordinator, values.num_processes, values.process_id)
+    parallel.join_hosts(values.distributed, *who)
     results = loop.run(values.config.to_dict(), values.workdir)
     if jax.process_index() == 0:
       print(f'{reports.format_table(results)}\n\nin {values.workdir}')
@@ -52,7 +51,8 @@ def parse(argv: list[str]) -> list[str]:
 
 
 def fail(message: str) -> int:
-  print('error:', ' '.join(message.split()), file=sys.stderr)
+  lines = '; '.join(message.strip().splitlines())
+  print('error:', ' '.join(lines.split()), file=sys.stderr)
   return 1
 
 

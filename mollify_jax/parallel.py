@@ -166,6 +166,48 @@ def check_equal(what: str, value: Any) -> None:
     )
 
 
+def join_hosts(
+  distributed: bool,
+  coordinator: str | None,
+  num_processes: int | None,
+  process_id: int | None,
+) -> None:
+  """Makes this process one of several, if any argument says so.
+
+  Args:
+    distributed: the hosts of a TPU pod or a Slurm job find each other.
+    coordinator: HOST:PORT of process 0, elsewhere.
+    num_processes: how many there are.
+    process_id: which this one is, from 0.
+
+  Raises:
+    ValueError: flags that do not go together, or no pod or job is found.
+  """
+  told = (coordinator, num_processes, process_id)
+  if not distributed and told == (None, None, None):
+    return
+  if not distributed:
+    host, _, port = (coordinator or '').rpartition(':')
+    if None in told or not host or not port.isdecimal():
+      raise ValueError(
+        f'--coordinator={coordinator} --num_processes={num_processes} '
+        f'--process_id={process_id}: wanted all three, the first as HOST:PORT '
+        'of process 0; or --distributed on a TPU pod or under Slurm'
+      )
+    if not 0 <= process_id < num_processes:
+      raise ValueError(
+        f'--process_id={process_id} must be in [0, {num_processes - 1}], with '
+        f'--num_processes={num_processes}'
+      )
+  try:
+    jax.distributed.initialize(*told)
+  except (ValueError, RuntimeError) as error:
+    raise ValueError(
+      f'cannot join the other hosts ({error}); where there is no TPU pod and '
+      'no Slurm, give --coordinator=HOST:PORT, --num_processes and --process_id'
+    ) from error
+
+
 @contextlib.contextmanager
 def hosts_fail_together() -> Iterator[None]:
   """Ends this process at once on any error, if it is one of several.

@@ -45,7 +45,17 @@ def example_keys(
 
   Returns:
     key[batch_size] for positions first_index + [0, batch_size).
+
+  Raises:
+    TypeError: `key` is not a typed key, or `batch_size` not an int.
+    ValueError: a negative `first_index` (if it is known while tracing).
   """
+  if not jnp.issubdtype(jnp.result_type(key), jax.dtypes.prng_key):
+    raise TypeError(f'example_keys takes jax.random.key(seed), got {key!r}')
+  if not isinstance(batch_size, int):
+    raise TypeError(f'batch_size must be an int, got {batch_size!r}')
+  if isinstance(first_index, int) and first_index < 0:
+    raise ValueError(f'first_index must be >= 0, got {first_index!r}')
   return keys_at(key, first_index + jnp.arange(batch_size))
 
 

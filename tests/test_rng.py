@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from mollify_jax import rng
 
@@ -49,3 +50,16 @@ def test_purposes_keep_their_numbers():
     'MODEL': 3,
     'EVALUATE': 4,
   }
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'error', 'message'),
+  [
+    ((0, 0, 7), TypeError, r'takes jax.random.key\(seed\), got 0'),
+    ((jax.random.key(0), 0, 7.0), TypeError, 'batch_size must be an int'),
+    ((jax.random.key(0), -1, 7), ValueError, 'first_index must be >= 0'),
+  ],
+)
+def test_other_arguments_are_refused(arguments, error, message):
+  with pytest.raises(error, match=message):
+    rng.example_keys(*arguments)

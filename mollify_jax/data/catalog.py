@@ -70,6 +70,11 @@ class DataSpec:
         f'data set {self.name!r} needs {kinds[self.name]}, got '
         f'path={self.path!r}'
       )
+    if self.path and self.name not in kinds:
+      raise ValueError(
+        f'path={self.path!r} is for the data sets {", ".join(kinds)}, got '
+        f'name={self.name!r}; choose one of them, or leave the path empty'
+      )
     if not 0 <= self.test_fraction < 1:
       raise ValueError(
         f'test_fraction must be in [0, 1), got {self.test_fraction!r}'
@@ -161,6 +166,10 @@ def stream(spec: DataSpec) -> StreamedDataset:
   Raises:
     ValueError, OSError: as for `load`; or it is none to stream.
   """
+  if spec.name in ('digits', 'archive'):
+    raise ValueError(
+      f"data set {spec.name!r} cannot be streamed; take config.feed='auto'"
+    )
   if not can_stream(spec):
     raise ValueError(
       f'data set {spec.name!r} with image_size={spec.image_size!r} cannot be '

@@ -4,7 +4,11 @@ import jax
 import jax.numpy as jnp
 
 from mollify_jax.kernels.dct import dct_basis, squared_angular_frequencies
-from mollify_jax.kernels.shapes import check_image, check_scalar
+from mollify_jax.kernels.shapes import (
+  check_image,
+  check_lengths,
+  check_scalar,
+)
 
 
 def blur_image(image: jax.Array, tau: jax.Array) -> jax.Array:
@@ -53,5 +57,11 @@ def _heat_kernel(size: int, tau: jax.Array) -> jax.Array:
   return jnp.matmul(basis.T * decay, basis, precision='highest')
 
 
-# images float[B, H, W, C], tau float[B] -> float[B, H, W, C].
-blur_images = jax.vmap(blur_image)
+def blur_images(images: jax.Array, tau: jax.Array) -> jax.Array:
+  """Blurs a batch: float[B, H, W, C], float[B]; see `blur_image`.
+
+  Raises:
+    ValueError, TypeError: as `blur_image`, or lengths that differ.
+  """
+  check_lengths('blur_images', images=images, tau=tau)
+  return jax.vmap(blur_image)(images, tau)

@@ -3,7 +3,11 @@
 import jax
 import jax.numpy as jnp
 
-from mollify_jax.kernels.shapes import check_scalar, check_vector
+from mollify_jax.kernels.shapes import (
+  check_lengths,
+  check_scalar,
+  check_vector,
+)
 
 # What a rule makes of the label y [K] at softening gamma.
 RULES = ('smooth', 'decay', 'extra', 'extra_smooth')
@@ -90,4 +94,5 @@ def temper_labels(
   Raises:
     ValueError, TypeError: as `temper_label`.
   """
+  check_lengths('temper_labels', labels=labels, gammas=gammas)
   return jax.vmap(lambda y, g: temper_label(y, g, rule=rule))(labels, gammas)

@@ -68,14 +68,14 @@ class MollifySpec:
   assignment: str = 'iid'
 
   def __post_init__(self):
-    if isinstance(self.roles, str) or not self.roles:
+    if not isinstance(self.roles, (tuple, list)) or not self.roles:
       raise ValueError(
         f'roles must be a non-empty tuple of role names, got {self.roles!r}; '
         "write ('clean', 'noise')"
       )
     object.__setattr__(self, 'roles', tuple(self.roles))
     for name in self.roles:
-      if name not in ROLES:
+      if not isinstance(name, str) or name not in ROLES:
         raise ValueError(
           f'unknown role {name!r}; choose from {", ".join(ROLES)}'
         )
@@ -260,6 +260,8 @@ def mollify_batch(
     ValueError: wrong ranks or lengths.
     TypeError: images or labels are not floating point.
   """
+  if not isinstance(spec, MollifySpec):
+    raise TypeError(f'mollify_batch takes a MollifySpec, got {spec!r}')
   _check_batch(keys, images, labels)
   if spec.assignment == 'iid':
     return jax.vmap(mollify_example, in_axes=(0, 0, 0, None))(

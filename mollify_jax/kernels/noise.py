@@ -4,7 +4,11 @@ import jax
 import jax.numpy as jnp
 
 from mollify_jax.kernels import schedules
-from mollify_jax.kernels.shapes import check_image, check_scalar
+from mollify_jax.kernels.shapes import (
+  check_image,
+  check_lengths,
+  check_scalar,
+)
 
 
 def add_noise(image: jax.Array, epsilon: jax.Array, t: jax.Array) -> jax.Array:
@@ -58,5 +62,11 @@ def noise_image(key: jax.Array, image: jax.Array, t: jax.Array) -> jax.Array:
   return add_noise(image, epsilon, t)
 
 
-# keys key[B], images float[B, H, W, C], t float[B] -> float[B, H, W, C].
-noise_images = jax.vmap(noise_image)
+def noise_images(keys: jax.Array, images: jax.Array, t: jax.Array) -> jax.Array:
+  """Noises a batch: key[B], float[B, H, W, C], float[B]; see `noise_image`.
+
+  Raises:
+    ValueError, TypeError: as `noise_image`, or lengths that differ.
+  """
+  check_lengths('noise_images', keys=keys, images=images, t=t)
+  return jax.vmap(noise_image)(keys, images, t)

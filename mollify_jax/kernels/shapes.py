@@ -58,3 +58,22 @@ def check_scalar(value: jax.Array, name: str, function: str) -> None:
       f'{function} takes one scalar {name} per example, got shape {shape!r}; '
       f'map over a batch with jax.vmap or call the plural function'
     )
+
+
+def check_lengths(function: str, **arrays: jax.Array) -> None:
+  """Refuses batches that do not have one entry per example.
+
+  Args:
+    function: the caller's name, for the message.
+    arrays: what must have a common leading axis [B].
+
+  Raises:
+    ValueError: a scalar, or lengths that differ.
+  """
+  shapes = {name: jnp.shape(array) for name, array in arrays.items()}
+  if () in shapes.values() or len({s[0] for s in shapes.values()}) != 1:
+    given = ', '.join(f'{name} {shape!r}' for name, shape in shapes.items())
+    raise ValueError(
+      f'{function} takes one of each per example, [B, ...], got shapes '
+      f'{given}; for a common value: jnp.full(B, value)'
+    )

@@ -54,6 +54,11 @@ class EvalOptions:
     _check_positive(self, 'config.eval.', 'batch_size')
     if not self.temperatures:
       raise ValueError('config.eval.temperatures is empty; name at least one')
+    if len(set(self.temperatures)) < len(self.temperatures):
+      raise ValueError(
+        'config.eval.temperatures must differ from each other, got '
+        f'{self.temperatures!r}'
+      )
     for t in self.temperatures:
       if not 0 <= t <= 1:
         raise ValueError(
@@ -127,6 +132,16 @@ class RunSpec:
     )
     if not 0 <= self.seed < 2**31:
       raise ValueError(f'config.seed must be in [0, 2^31), got {self.seed!r}')
+    if not 0 <= self.label_smoothing <= 1:
+      raise ValueError(
+        'config.label_smoothing must be in [0, 1], got '
+        f'{self.label_smoothing!r}'
+      )
+    if self.optimizer.warmup_epochs > self.epochs:
+      raise ValueError(
+        f'config.optimizer.warmup_epochs={self.optimizer.warmup_epochs!r} '
+        f'exceeds config.epochs={self.epochs!r}; warm up for less'
+      )
     if not 0 < self.data_memory_share <= 1:
       raise ValueError(
         'config.data_memory_share must be in (0, 1], got '

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,7 +32,11 @@ from mollify_jax.training.step import StepSpec, make_train_steps
 from mollify_jax.training.workdir import check_config, claimed
 
 
-class NonFiniteLossError(ArithmeticError):
+class RunStopped(Exception):
+  """The run ended early; what it had saved is kept."""
+
+
+class NonFiniteLossError(RunStopped):
   """Training diverged; the last good checkpoint is kept."""
 
 
@@ -53,12 +58,24 @@ def run(config: Mapping[str, Any], workdir: str) -> dict[str, Any]:
       to another config.
     FileNotFoundError: a missing data file.
     NonFiniteLossError: the loss or a gradient became infinite or NaN.
+    RunStopped: it was interrupted.
   """
+  try:
+    return _run(config, workdir)
+  except KeyboardInterrupt:
+    raise RunStopped(
+      f'interrupted; run the same command again to go on in {workdir}'
+    ) from None
+
+
+def _run(config: Mapping[str, Any], workdir: str) -> dict[str, Any]:
   # Through JSON, so that tuples and lists compare equal with what was stored.
   config = json.loads(json.dumps(config))
   spec = run_spec(config)
   for batch_size in (spec.batch_size, spec.eval.batch_size):
     resident.check_divisible(batch_size, jax.device_count())
+  if not workdir:
+    raise ValueError('--workdir is empty; name a directory for this run')
   directory = Path(workdir).expanduser().absolute()
   check_config(directory, config)
   results_path = directory / 'results.json'
@@ -66,6 +83,7 @@ def run(config: Mapping[str, Any], workdir: str) -> dict[str, Any]:
     'what they find in --workdir, which all must share', results_path.exists()
   )
   if results_path.exists():
+    print(f'{directory} is finished: reading results.json', file=sys.stderr)
     return reports.read_results(results_path)
 
   dataset, kind = open_data(spec, directory.parent / 'mollify_cache')
@@ -262,7 +280,7 @@ def _check_finite(
     f'step {first_step + first + 1}: loss {metrics["loss"][first]}, gradient '
     f'norm {metrics["grad_norm"][first]} at learning rate '
     f'{metrics["learning_rate"][first]:.3g}; '
-    'lower config.optimizer.learning_rate or set '
+    'in another workdir, lower config.optimizer.learning_rate or set '
     'config.optimizer.gradient_clip; '
     + (
       'no checkpoint had been written yet'

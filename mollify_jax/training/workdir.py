@@ -61,8 +61,15 @@ def claimed(
   if jax.process_index() != 0:
     yield
     return
-  directory.mkdir(parents=True, exist_ok=True)
-  with (directory / '.lock').open('w') as lock:
+  try:
+    directory.mkdir(parents=True, exist_ok=True)
+    lock = (directory / '.lock').open('w')
+  except OSError as error:
+    raise OSError(
+      f'cannot write into --workdir={directory} ({error.strerror}); choose '
+      'another one'
+    ) from error
+  with lock:
     try:
       fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -5,7 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mollify_jax import add_noise, example_keys, noise_image, noise_images
+from mollify_jax import (
+  add_noise,
+  blur_images,
+  example_keys,
+  noise_image,
+  noise_images,
+  temper_labels,
+)
 
 
 def test_given_noise(reference):
@@ -68,3 +75,14 @@ def test_wrong_inputs_are_named():
     add_noise(image, jnp.zeros((4, 4, 1)), 0.5)
   with pytest.raises(ValueError, match=r'one scalar t per example'):
     add_noise(image, image, jnp.zeros(4))
+
+
+def test_a_batch_wants_one_of_each_per_example():
+  keys, images = jax.random.split(jax.random.key(0), 3), jnp.zeros((3, 4, 4, 1))
+  for t in (0.5, jnp.zeros(2), jnp.zeros((2, 3))):
+    with pytest.raises(ValueError, match='noise_images takes one of each per'):
+      noise_images(keys, images, t)
+    with pytest.raises(ValueError, match='blur_images takes one of each per'):
+      blur_images(images, t)
+    with pytest.raises(ValueError, match='temper_labels takes one of each per'):
+      temper_labels(jnp.zeros((3, 5)), t)

@@ -97,6 +97,15 @@ BAD_FIELDS = [
     ValueError,
     "unknown config.dtype 'int8'; choose from auto",
   ),
+  ('label_smoothing', 2.0, ValueError, r'config.label_smoothing must be in'),
+  ('optimizer.warmup_epochs', 99.0, ValueError, 'exceeds config.epochs=60'),
+  ('eval.temperatures', [0.1, 0.1], ValueError, 'must differ from each other'),
+  (
+    'data.path',
+    'x.npz',
+    ValueError,
+    'is for the data sets archive, folder, tf',
+  ),
   ('feed', 'drip', ValueError, "unknown config.feed 'drip'; choose from auto"),
   (
     'data_memory_share',

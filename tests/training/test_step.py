@@ -1,5 +1,7 @@
 """One training step against the same step written out."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,12 +9,16 @@ import optax
 import pytest
 
 from mollify_jax import MollifySpec, mollify_batch, parallel, rng
-from mollify_jax.augment import AugmentSpec
+from mollify_jax.augment import AugmentSpec, augment_images
 from mollify_jax.feeds import ResidentFeed
 from mollify_jax.models import create_model
 from mollify_jax.training.optimizer import OptimizerSpec, make_optimizer
 from mollify_jax.training.state import create_state
-from mollify_jax.training.step import StepSpec, make_train_steps
+from mollify_jax.training.step import (
+  StepSpec,
+  make_train_steps,
+  prepare_batch,
+)
 
 MEAN, STD, K, B = (0.3,), (0.4,), 4, 12
 RATE, SEED = 0.1, 5
@@ -113,3 +119,38 @@ def test_a_mollified_step(assignment):
     keys, pixels, jax.nn.one_hot(labels, K), mollify
   )
   check(before, after, metrics, pixels, targets, labels)
+
+
+def test_the_second_step_draws_anew():
+  """Keys and roles of step 1 are its own, and they depend on the seed."""
+  mollify = MollifySpec(assignment='stratified')
+  step_spec = spec(mollify=mollify, augment=AugmentSpec(steps=('flip',)))
+  images = np.random.default_rng(1).integers(0, 256, (B, 8, 8, 1), np.uint8)
+  batch = {'image': images[:8], 'label': np.zeros(8, np.int32)}
+
+  @functools.partial(jax.pmap, axis_name=parallel.AXIS, in_axes=(0, None, None))
+  def prepare(batch, seed, step):
+    return prepare_batch(batch, seed, step, step_spec)
+
+  drawn = {}
+  for seed, step in ((SEED, 0), (SEED, 1), (SEED + 1, 1)):
+    pixels, labels = prepare(
+      jax.tree.map(lambda a: a[None], batch), np.int32(seed), np.int32(step)
+    )
+    drawn[seed, step] = np.asarray(pixels[0])
+    keys = [
+      rng.example_keys(rng.step_key(seed, purpose, step), 0, 8)
+      for purpose in (rng.Purpose.AUGMENT, rng.Purpose.MOLLIFY)
+    ]
+    flipped = augment_images(keys[0], batch['image'], step_spec.augment)
+    want = mollify_batch(
+      keys[1],
+      jnp.asarray((flipped / 255 - MEAN[0]) / STD[0], jnp.float32),
+      jax.nn.one_hot(batch['label'], K),
+      mollify,
+      first_index=8 * step,  # roles go round the whole stream
+    )
+    np.testing.assert_allclose(pixels[0], want[0], atol=1e-5)
+    np.testing.assert_allclose(labels[0], want[1], atol=1e-6)
+  assert (drawn[SEED, 0] != drawn[SEED, 1]).any()
+  assert (drawn[SEED, 1] != drawn[SEED + 1, 1]).any()
