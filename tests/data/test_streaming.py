@@ -554,6 +554,7 @@ def is_running(pid):
   return status.rpartition(')')[2].split()[0] != 'Z'
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.isdir('/proc/self'), reason='needs Linux')
 @pytest.mark.parametrize('name', ['SIGINT', 'SIGKILL'])
 def test_workers_end_with_an_interrupted_or_killed_parent(
