@@ -102,8 +102,8 @@ def _locked(part: pathlib.Path) -> Iterator[BinaryIO]:
       raise OSError(
         f'another process is writing {str(part)!r}; wait for it'
       ) from error
-    except OSError:
-      pass  # a file system without locks
+    except OSError:  # a file system without locks
+      pass
     try:
       yield file
     finally:

@@ -77,6 +77,8 @@ def claimed(
         f'--workdir={directory} is in use by another process; wait for it, or '
         'choose another workdir'
       ) from None
+    except OSError:  # a file system without locks
+      pass
     _check_data(directory / 'data.json', _describe(dataset, kind))
     reports.write_json(directory / 'config.json', config)
     yield
