@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 RUNS ?= runs/demo
 BIN := $(VENV)/bin
+# Only its photographs are read (the extra `frost`): none of its dependencies.
+TEXTURES := imagecorruptions==1.1.2
 
 .PHONY: demo test test-all lint clean
 
@@ -10,9 +12,9 @@ BIN := $(VENV)/bin
 # prints the two side by side.
 demo: $(VENV)/.train
 	$(BIN)/python -m mollify_jax.main --config=configs/digits.py:plain \
-	  --workdir=$(RUNS)/plain
+	  --config.eval.corruptions=none --workdir=$(RUNS)/plain
 	$(BIN)/python -m mollify_jax.main --config=configs/digits.py \
-	  --workdir=$(RUNS)/mollified
+	  --config.eval.corruptions=none --workdir=$(RUNS)/mollified
 	$(BIN)/python -m mollify_jax.evaluation.reports \
 	  $(RUNS)/plain $(RUNS)/mollified
 
@@ -37,6 +39,7 @@ $(VENV)/.train: $(VENV)/bin/python requirements.txt pyproject.toml
 
 $(VENV)/.test: $(VENV)/.train
 	$(BIN)/python -m pip install --quiet --editable '.[train,data,test]'
+	$(BIN)/python -m pip install --quiet --no-deps $(TEXTURES)
 	touch $@
 
 clean:

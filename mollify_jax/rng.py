@@ -20,6 +20,7 @@ class Purpose(enum.IntEnum):
   MOLLIFY = 2
   MODEL = 3
   EVALUATE = 4
+  CORRUPT = 5
 
 
 def purpose_key(seed: int, purpose: Purpose) -> jax.Array:

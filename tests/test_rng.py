@@ -49,6 +49,7 @@ def test_purposes_keep_their_numbers():
     'MOLLIFY': 2,
     'MODEL': 3,
     'EVALUATE': 4,
+    'CORRUPT': 5,
   }
 
 
