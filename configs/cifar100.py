@@ -85,6 +85,10 @@ def get_config(variant: str = 'diffusion_blur') -> ml_collections.ConfigDict:
     'temperatures': (0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9),
     'every_epochs': 10,
     'seed': 0,
+    'corruptions': 'benchmark',  # the fifteen; or extra, all, none, names
+    'corrupted_path': '',  # of official files or tfds'; '' generates them
+    'corruption_parameters': 'auto',  # by size; of generated ones
+    'save_logits': False,
   }
   config.tensorboard = False
   return config

@@ -6,15 +6,17 @@ has:
   constants, constant_axes    what every step gets, on the devices already, and
                               the axes that `parallel.parallelize_steps` wants
   title, num_examples         for the log
+  batch_size                  over all devices
   num_slices                  how many arrays change from step to step
   train_slices(step, count)   those of some training steps
-  eval_chunks()               those of one pass over all examples
   read(constants, slices)     this device's batch, inside the compiled step
+  eval_batches()              the batches of one pass over all examples, split
+                              over the devices already: `Batch`
 """
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -23,6 +25,22 @@ from mollify_jax import parallel
 from mollify_jax.data import resident, streaming
 
 FEEDS = ('auto', 'resident', 'sharded', 'streaming')
+
+
+class Batch(NamedTuple):
+  """Examples of one pass, in one piece per local device.
+
+  Attributes:
+    image: uint8[local devices, B, H, W, C].
+    label: int32[local devices, B].
+    index: int32[local devices, B], positions in the test set.
+    mask: bool[local devices, B]; False is padding, not to be counted.
+  """
+
+  image: Any
+  label: Any
+  index: Any
+  mask: Any
 
 
 class ResidentFeed:
@@ -50,7 +68,7 @@ class ResidentFeed:
         instead of all of them.
     """
     self.num_examples = len(labels)
-    self._batch_size = batch_size
+    self.batch_size = batch_size
     self._seed = seed
     self._sharded = sharded
     self._first = images[0], int(labels[0])
@@ -58,6 +76,14 @@ class ResidentFeed:
     self.constants = (place(images), parallel.replicate(labels))
     self.constant_axes = (0 if sharded else None, None)
     self.title = 'in parts on the devices' if sharded else 'on every device'
+    self._look_up = parallel.parallelize(
+      lambda images, labels, *slices: Batch(
+        **self.read((images, labels), slices)
+      ),
+      shared_axes=self.constant_axes,
+      num_split=self.num_slices,
+      replicated=False,
+    )
 
   def __enter__(self) -> 'ResidentFeed':
     return self
@@ -93,15 +119,19 @@ class ResidentFeed:
   ) -> tuple[np.ndarray, ...]:
     """What changes from step to step, [local devices, num_steps, ...]."""
     index = resident.train_indices(
-      self._seed, first_step, num_steps, self._batch_size, self.num_examples
+      self._seed, first_step, num_steps, self.batch_size, self.num_examples
     )
     return self._slices(index, np.ones(index.shape, bool))
 
-  def eval_chunks(self) -> Iterator[tuple[np.ndarray, ...]]:
-    """Every example once, in padded, masked batches; here in one chunk."""
-    yield self._slices(
-      *resident.padded_batches(self.num_examples, self._batch_size)
+  def eval_batches(self) -> Iterator[Batch]:
+    """Every example once, in padded, masked batches of one shape."""
+    slices = self._slices(
+      *resident.padded_batches(self.num_examples, self.batch_size)
     )
+    for step in range(slices[0].shape[1]):
+      yield self._look_up(
+        *self.constants, *(array[:, step] for array in slices)
+      )
 
   def first_example(self) -> tuple[np.ndarray, int]:
     """(uint8[H, W, C], label), for a picture."""
@@ -149,7 +179,7 @@ class StreamedFeed:
     self.num_examples = len(source)
     self._num_classes = num_classes
     self._source = source
-    self._batch_size = batch_size
+    self.batch_size = batch_size
     self._options = {
       'image_size': image_size,
       'split': split,
@@ -182,7 +212,7 @@ class StreamedFeed:
     if self._stream is None:
       self._stream = streaming.StreamingFeed(
         self._source,
-        batch_size=self._batch_size,
+        batch_size=self.batch_size,
         seed=self._seed,
         **self._options,
       )
@@ -193,15 +223,16 @@ class StreamedFeed:
     index = np.zeros(batches['label'].shape, np.int32)
     return self._split(batches['image'], batches['label'], index, mask)
 
-  def eval_chunks(self) -> Iterator[tuple[np.ndarray, ...]]:
-    """Every example once, in padded, masked batches, a chunk each."""
-    size = self._batch_size // jax.process_count()
+  def eval_batches(self) -> Iterator[Batch]:
+    """Every example once, in padded, masked batches of one shape."""
+    size = self.batch_size // jax.process_count()
     for number, batch in enumerate(self._batches()):
       self._check_labels(batch['label'])
-      first = number * self._batch_size + jax.process_index() * size
+      first = number * self.batch_size + jax.process_index() * size
       index = first + np.arange(size, dtype=np.int32)
       arrays = (batch['image'], batch['label'], index, batch['mask'])
-      yield self._split(*(array[np.newaxis] for array in arrays))
+      slices = self._split(*(array[np.newaxis] for array in arrays))
+      yield Batch(*(array[:, 0] for array in slices))
 
   def first_example(self) -> tuple[np.ndarray, int]:
     """(uint8[H, W, 3], label), for a picture."""
@@ -216,7 +247,7 @@ class StreamedFeed:
 
   def _batches(self):
     return streaming.eval_batches(
-      self._source, batch_size=self._batch_size, **self._options
+      self._source, batch_size=self.batch_size, **self._options
     )
 
   def _check_labels(self, labels):
@@ -232,6 +263,25 @@ class StreamedFeed:
 
 
 Feed = ResidentFeed | StreamedFeed
+
+
+def host_batches(
+  images: np.ndarray, labels: np.ndarray, batch_size: int
+) -> Iterator[Batch]:
+  """Every example of arrays on the host once, as `eval_batches`.
+
+  Args:
+    images: uint8[N, H, W, C]; may be a map of a file, of which each process
+      reads its own part.
+    labels: int32[N].
+    batch_size: over all devices, divisible by their number.
+  """
+  index, mask = map(
+    parallel.split_batch, resident.padded_batches(len(labels), batch_size)
+  )
+  for step in range(index.shape[1]):
+    rows = index[:, step]
+    yield Batch(images[rows], labels[rows], rows, mask[:, step])
 
 
 def choose_feed(

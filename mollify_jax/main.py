@@ -7,11 +7,11 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from mollify_jax import parallel
-from mollify_jax.evaluation import reports
 from mollify_jax.training import loop
 
 config_flags.DEFINE_config_file('config', None, 'FILE.py or FILE.py:VARIANT.')
 flags.DEFINE_string('workdir', None, 'Directory of this one run.')
+flags.DEFINE_string('mode', 'train', 'train, or evaluate a finished training.')
 flags.DEFINE_bool('distributed', False, 'Join the hosts of a TPU pod or Slurm.')
 flags.DEFINE_string('coordinator', None, 'HOST:PORT of process 0.')
 flags.DEFINE_integer('process_id', None, 'This process, from 0.')
@@ -31,9 +31,9 @@ def main(argv: list[str]) -> None:
       raise ValueError(f'unexpected {argv[1:]!r}; flags begin with --')
     who = (values.coordinator, values.num_processes, values.process_id)
     parallel.join_hosts(values.distributed, *who)
-    results = loop.run(values.config.to_dict(), values.workdir)
+    results = loop.run(values.config.to_dict(), values.workdir, values.mode)
     if jax.process_index() == 0:
-      print(f'{reports.format_table(results)}\n\nin {values.workdir}')
+      print(f'{loop.describe(results)}\n\nin {values.workdir}')
   except USER_ERRORS as error:
     sys.exit(fail(str(error)))
 

@@ -5,13 +5,14 @@ or in parts; the batch is split over them. Inside, `AXIS` names the device axis
 for means and sums.
 """
 
+import collections
 import contextlib
 import functools
 import os
 import sys
 import traceback
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -82,6 +83,54 @@ def parallelize_steps(
     return carry, jax.tree.map(lambda *leaves: np.stack(leaves), *outputs)
 
   return loop
+
+
+def parallelize(
+  body: Callable,
+  *,
+  shared_axes: Sequence[int | None] = (),
+  num_split: int,
+  replicated: bool,
+) -> Callable:
+  """Compiles one call of `body` to run on all devices at once.
+
+  Args:
+    body: (*shared, *split) -> outputs.
+    shared_axes: of each argument that is not split; see `parallelize_steps`.
+    num_split: arguments that carry a leading axis [local devices].
+    replicated: outputs are equal on all devices and returned without a device
+      axis; otherwise they stay on their devices under one.
+
+  Returns:
+    The function of the same arguments; it does not wait for its results.
+  """
+  return jax.pmap(
+    body,
+    axis_name=AXIS,
+    in_axes=(*shared_axes, *(0,) * num_split),
+    out_axes=None if replicated else 0,
+  )
+
+
+def gather(tree: Any) -> Any:
+  """The whole batch [B, ...] on every device, from the shares of each."""
+  return jax.lax.all_gather(tree, AXIS, tiled=True)
+
+
+def collect(calls: Iterable[Any]) -> list[Any]:
+  """The results of parallel calls on the host, in order.
+
+  A few calls are under way at a time: enough to keep an accelerator busy, and
+  not so many that collectives on CPU devices, which wait for each other, block
+  their threads.
+  """
+  most = 0 if jax.default_backend() == 'cpu' else 4
+  waiting, done = collections.deque(), []
+  for result in calls:
+    waiting.append(result)
+    if len(waiting) > most:
+      done.append(to_host(waiting.popleft()))
+  return done + [to_host(result) for result in waiting]
 
 
 def replicate(tree: Any) -> Any:

@@ -10,6 +10,7 @@ from mollify_jax.feeds import (
   ResidentFeed,
   StreamedFeed,
   choose_feed,
+  host_batches,
 )
 
 MIB = 1 << 20
@@ -76,26 +77,42 @@ def test_a_stream_gives_the_examples_of_a_resident_feed():
       np.testing.assert_array_equal(batch['label'], labels[index])
       assert batch['image'].shape == (1, count, 4, 8, 8, 3)
       assert batch['mask'].all()
-    (whole,) = resident.eval_chunks()
-    chunks = [feed.read((), slices) for slices in feed.eval_chunks()]
-    index = np.concatenate([c['index'] for c in chunks], axis=1)
-    mask = np.concatenate([c['mask'] for c in chunks], axis=1)
-    np.testing.assert_array_equal(mask, whole[1])
-    np.testing.assert_array_equal(index[mask], whole[0][mask])
+    theirs = list(feed.eval_batches())
+    ours = list(resident.eval_batches())
+    host = list(host_batches(pixels, labels, batch_size=4))
+    assert len(theirs) == len(ours) == len(host) == 3
+    for other in (ours, host):
+      for a, b in zip(theirs, other, strict=True):
+        np.testing.assert_array_equal(a.mask, b.mask)
+        assert a.image.shape == b.image.shape == (1, 4, 8, 8, 3)
+        for field in ('label', 'index'):
+          np.testing.assert_array_equal(
+            getattr(a, field)[a.mask], getattr(b, field)[b.mask]
+          )
+    for a, b in zip(ours, host, strict=True):
+      np.testing.assert_array_equal(a.image, b.image)
     image, label = feed.first_example()
     assert label == 0
-    np.testing.assert_array_equal(image, chunks[0]['image'][0, 0, 0])
+    np.testing.assert_array_equal(image, theirs[0].image[0, 0])
 
 
 @pytest.mark.parametrize('sharded', [False, True])
-def test_evaluation_slices_hold_every_example_once(sharded):
-  images = np.zeros((11, 2, 2, 1), np.uint8)
+def test_evaluation_batches_hold_every_example_once(sharded):
   labels = np.arange(11, dtype=np.int32)
+  images = np.zeros((11, 2, 2, 1), np.uint8) + labels[:, None, None, None]
+  images = images.astype(np.uint8)
   feed = ResidentFeed(images, labels, batch_size=4, sharded=sharded)
-  (chunk,) = feed.eval_chunks()
-  index, mask = chunk
-  assert len(chunk) == feed.num_slices
-  np.testing.assert_array_equal(np.sort(index[mask]), np.arange(11))
+  seen = []
+  for batch in feed.eval_batches():
+    mask = np.asarray(batch.mask)
+    assert mask.shape == (1, 4)
+    for name in ('label', 'index'):
+      np.testing.assert_array_equal(
+        np.asarray(getattr(batch, name))[mask],
+        np.asarray(batch.image)[mask][:, 0, 0, 0],
+      )
+    seen.extend(np.asarray(batch.index)[mask].tolist())
+  assert seen == list(range(11))
   index, mask = feed.train_slices(first_step=1, num_steps=3)
   assert index.shape == mask.shape == (1, 3, 4)
   assert mask.all()
@@ -108,7 +125,7 @@ def test_a_stream_checks_its_labels_and_arguments():
   source = [(file.getvalue(), label) for label in (0, 1, -1, 0)]
   with StreamedFeed(source, num_classes=2, split='test', **options) as feed:
     with pytest.raises(ValueError, match=r'a test label is -1, wanted a class'):
-      list(feed.eval_chunks())
+      list(feed.eval_batches())
     with pytest.raises(ValueError, match=r'label is -1'):
       feed.train_slices(0, 2)
   with pytest.raises(ValueError, match='split is empty'):

@@ -25,6 +25,7 @@ FLAGS = (
   '--config.eval.batch_size=8',
   '--config.eval.temperatures=(0.3,)',
   '--config.eval.every_epochs=0',
+  '--config.eval.corruptions=gaussian_noise,contrast',
 )
 
 
@@ -95,6 +96,12 @@ def test_the_number_of_hosts_changes_nothing(photos, tmp_path, feed):
     assert a['n'] == b['n'] == 11
     assert a['error'] == b['error']
     assert a['nll'] == pytest.approx(b['nll'], abs=1e-5)
+  cells = [results['corrupted']['cells'] for results in (alone, together)]
+  assert len(cells[0]) == 10
+  for a, b in zip(*cells, strict=True):
+    assert (a['corruption'], a['n']) == (b['corruption'], 11)
+    for name in ('error', 'nll', 'ece', 'adaptive_ece', 'ece_batch100'):
+      assert a[name] == pytest.approx(b[name], abs=1e-5), (a, name)
   lines = [read_lines(d / 'metrics.jsonl') for d in (one, two)]
   losses = [[line['loss'] for line in part] for part in lines]
   assert len(losses[0]) == 8

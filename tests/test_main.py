@@ -19,6 +19,7 @@ SHORT = (
   '--config.checkpoint_every_steps=8',
   '--config.eval.temperatures=(0.3,)',
   '--config.eval.every_epochs=1',
+  '--config.eval.corruptions=none',
 )
 
 

@@ -134,3 +134,99 @@ def test_shapes_that_do_not_fit(logits, labels, mask):
     )
   assert '\n' not in str(caught.value)
   assert str(logits) in str(caught.value)
+
+
+def random_scores(n, seed=0):
+  random = np.random.default_rng(seed)
+  confidence = random.uniform(0.2, 1, n).astype(np.float32)
+  correct = random.uniform(size=n) < confidence**2
+  return metrics.ExampleScores(confidence, correct)
+
+
+def test_gap_tells_over_confidence_from_under_confidence():
+  labels = np.array([0, 0, 0, 1], np.int32)
+  for confidence, sign in ((0.9, 1), (0.6, -1)):
+    probs = np.tile([confidence, 1 - confidence], (4, 1))
+    result = metrics.finalize(metrics.add_up(sums_of(probs, labels)))
+    assert result['gap'] == pytest.approx(confidence - 0.75, abs=1e-6)
+    assert np.sign(result['gap']) == sign
+
+
+def test_classwise_ece_is_the_definition():
+  random = np.random.default_rng(3)
+  n, k = 300, 4
+  probs = random.dirichlet(np.full(k, 0.4), n).astype(np.float32)
+  labels = random.integers(0, k, n).astype(np.int32)
+  sums = sums_of(probs, labels)
+  # In float64, class by class and bin by bin.
+  shown = np.asarray(jax.nn.softmax(np.maximum(np.log(probs), -1e4)))
+  total = 0.0
+  for c in range(k):
+    for low in np.arange(15) / 15:
+      p = shown[:, c].astype(float)
+      inside = (p >= np.float32(low)) & (p < np.float32(low + 1 / 15))
+      total += abs(p[inside].sum() - (labels[inside] == c).sum())
+    total += abs((p[p >= 1] - (labels[p >= 1] == c)).sum())
+  result = metrics.finalize(metrics.add_up(sums))
+  assert result['classwise_ece'] == pytest.approx(total / k / n, rel=1e-4)
+  assert sums.class_count.sum() == n
+  np.testing.assert_allclose(sums.class_probability.sum(), n, rtol=1e-5)
+
+
+def test_adaptive_ece_has_bins_of_equal_mass():
+  scores = random_scores(1003)
+  order = sorted(range(1003), key=lambda i: scores.confidence[i])
+  sizes = [67] * 13 + [66] * 2  # 1003 = 13 * 67 + 2 * 66
+  total, first = 0.0, 0
+  for size in sizes:
+    part = order[first : first + size]
+    total += abs(
+      sum(float(scores.confidence[i]) - bool(scores.correct[i]) for i in part)
+    )
+    first += size
+  assert metrics.adaptive_ece(scores) == pytest.approx(total / 1003, rel=1e-9)
+  # One bin: the absolute gap.
+  gap = scores.confidence.astype(float).mean() - scores.correct.mean()
+  assert metrics.adaptive_ece(scores, 1) == pytest.approx(abs(gap), rel=1e-6)
+
+
+def test_ece_over_batches_is_the_mean_of_each_batchs():
+  scores = random_scores(250)
+  means = []
+  for first in (0, 100, 200):
+    part = slice(first, first + 100)
+    confidence, correct = scores.confidence[part], scores.correct[part]
+    slot = np.minimum((confidence.astype(float) * 15).astype(int), 15)
+    gaps = [
+      abs((confidence[slot == j].astype(float) - correct[slot == j]).sum())
+      for j in range(16)
+    ]
+    means.append(sum(gaps) / len(confidence))
+  ours = metrics.ece_over_batches(scores, 100)
+  assert ours == pytest.approx(np.mean(means), rel=1e-6)
+
+
+def test_ece_over_batches_is_large_for_a_calibrated_model():
+  """Why the pooled figure is the one to report."""
+  random = np.random.default_rng(0)
+  confidence = random.uniform(0.3, 1, 20_000).astype(np.float32)
+  scores = metrics.ExampleScores(
+    confidence, random.uniform(size=20_000) < confidence
+  )
+  pooled = metrics.ece_over_batches(scores, 20_000)
+  assert pooled < 0.015
+  assert metrics.ece_over_batches(scores, 100) > 0.06
+
+
+def test_scores_are_those_that_the_sums_count():
+  random = np.random.default_rng(5)
+  logits = random.normal(size=(40, 6)).astype(np.float32)
+  labels = random.integers(0, 5, 40).astype(np.int32)
+  scores = metrics.score_examples(jnp.asarray(logits), labels, 5)  # 1 extra
+  sums = metrics.batch_sums(
+    jnp.asarray(logits), jnp.asarray(labels), jnp.ones(40, bool), 5
+  )
+  assert int((~np.asarray(scores.correct)).sum()) == int(sums.errors)
+  np.testing.assert_allclose(
+    np.asarray(scores.confidence).sum(), sums.confidence, rtol=1e-6
+  )

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -12,13 +12,13 @@ import numpy as np
 from flax import linen as nn
 
 from mollify_jax import metrics, rng
-from mollify_jax.feeds import Feed
+from mollify_jax.feeds import Batch, Feed
 from mollify_jax.kernels import schedules
 from mollify_jax.kernels.blur import blur_images
 from mollify_jax.kernels.mollify import ROLES, MollifySpec, degrade_example
 from mollify_jax.kernels.noise import noise_images
 from mollify_jax.kernels.pixels import normalize_images
-from mollify_jax.parallel import AXIS, parallelize_steps, to_host
+from mollify_jax.parallel import AXIS, collect, gather, parallelize
 
 # The order is the compiled branch number.
 CORRUPTIONS = ('clean', 'noise', 'blur')
@@ -159,90 +159,130 @@ def mollification_strip(
   return strip
 
 
-def make_evaluation(
-  model: nn.Module, spec: EvalSpec, feed: Feed
-) -> Callable[..., metrics.MetricSums]:
-  """Compiles passes over batches of a test set into one call.
+def make_scoring(
+  model: nn.Module, spec: EvalSpec, *, keep_logits: bool = False
+) -> Callable[..., tuple[metrics.MetricSums, dict[str, jax.Array]]]:
+  """Compiles the one step that every pass is made of.
+
+  Args:
+    model: the network.
+    spec: what else it takes; static.
+    keep_logits: whether the rows hold them.
 
   Returns:
-    evaluate(variables, *feed.constants, seed, corruption, t, *slices) ->
-    (variables, sums), the sums with a leading [batches] axis and added over
-    devices; the slices are a chunk of `feed.eval_chunks`.
+    score(variables, seed, corruption, t, *batch) -> (sums, rows) with a
+    `feeds.Batch`: the sums added over devices; the rows, one per example of
+    the whole batch in its order, `index`, `mask`, `confidence`, `correct` and
+    `logits`.
   """
-  num_constants = len(feed.constant_axes)
 
-  def body(variables, *arguments):
-    constants, rest = arguments[:num_constants], arguments[num_constants:]
-    seed, corruption, t, *slices = rest
-    batch = feed.read(constants, slices)
+  def body(variables, seed, corruption, t, image, label, index, mask):
     key = rng.purpose_key(seed, rng.Purpose.EVALUATE)
-    pixels = normalize_images(batch['image'], spec.mean, spec.std)
+    pixels = normalize_images(image, spec.mean, spec.std)
     # Bound to the image, so every model and every t meets the same noise.
-    keys = rng.keys_at(key, batch['index'])
+    keys = rng.keys_at(key, index)
     pixels = degrade_images(pixels, keys, corruption, t, spec.mollify)
     logits = model.apply(variables, pixels, train=False)
-    sums = metrics.batch_sums(
-      logits, batch['label'], batch['mask'], spec.num_classes
-    )
-    return variables, jax.lax.psum(sums, AXIS)
+    sums = metrics.batch_sums(logits, label, mask, spec.num_classes)
+    scores = metrics.score_examples(logits, label, spec.num_classes)
+    rows = {'index': index, 'mask': mask, **scores._asdict()}
+    if keep_logits:
+      rows['logits'] = logits[:, : spec.num_classes].astype(jnp.float32)
+    return jax.lax.psum(sums, AXIS), gather(rows)
 
-  return parallelize_steps(
-    body,
-    constant_axes=(*feed.constant_axes, None, None, None),
-    num_split=feed.num_slices,
+  return parallelize(
+    body, shared_axes=(None,) * 4, num_split=len(Batch._fields), replicated=True
   )
 
 
+def run_pass(
+  score: Callable[..., tuple[metrics.MetricSums, dict[str, jax.Array]]],
+  variables: Any,
+  batches: Iterable[Batch],
+  condition: Condition,
+  *,
+  seed: int,
+) -> tuple[dict[str, Any], np.ndarray | None]:
+  """One pass over a test set; no example is dropped, none counted twice.
+
+  Args:
+    score: from `make_scoring`.
+    variables: the network's, replicated.
+    batches: every example once, padded and masked.
+    condition: how images are degraded on top of what `batches` holds.
+    seed: of the noise.
+
+  Returns:
+    (figures, logits): those of `metrics.finalize`, `adaptive_ece`,
+    `ece_batch100` and the bins of reliability diagrams; and float32[N, K] in
+    the order of the test set, or None if `score` does not keep them.
+  """
+  scalars = (
+    np.int32(seed),
+    np.int32(CORRUPTIONS.index(condition.corruption)),
+    np.float32(condition.t),
+  )
+  outputs = collect(score(variables, *scalars, *batch) for batch in batches)
+  sums, rows = jax.tree.map(lambda *parts: np.stack(parts), *outputs)
+  sums = metrics.add_up(sums)
+  kept = rows['mask'].reshape(-1)
+  order = np.argsort(rows['index'].reshape(-1)[kept])
+
+  def in_order(name):
+    array = rows[name]
+    return array.reshape(-1, *array.shape[2:])[kept][order]
+
+  scores = metrics.ExampleScores(in_order('confidence'), in_order('correct'))
+  figures = {
+    **metrics.finalize(sums),
+    'adaptive_ece': metrics.adaptive_ece(scores),
+    'ece_batch100': metrics.ece_over_batches(scores, 100),
+    'bins': metrics.reliability(sums),
+  }
+  return figures, in_order('logits') if 'logits' in rows else None
+
+
 def run_conditions(
-  evaluate: Callable[..., metrics.MetricSums],
+  score: Callable[..., tuple[metrics.MetricSums, dict[str, jax.Array]]],
   variables: Any,
   feed: Feed,
   conditions: Sequence[Condition],
   spec: EvalSpec,
   *,
   seed: int,
-  on_pass: Callable[[int], None] = lambda done: None,
+  on_pass: Callable[[Condition, np.ndarray | None], None] = (
+    lambda condition, logits: None
+  ),
 ) -> list[dict[str, Any]]:
-  """Evaluates every condition; no example is dropped, none counted twice.
+  """Evaluates every condition on a feed's test set.
 
   Args:
-    evaluate: from `make_evaluation`.
+    score: from `make_scoring`.
     variables: the network's, replicated.
-    feed: of the test set, as given to `make_evaluation`.
+    feed: of the test set.
     conditions: the passes.
-    spec: as given to `make_evaluation`.
+    spec: as given to `make_scoring`.
     seed: of the noise.
-    on_pass: called with the number of passes done, to show progress.
+    on_pass: called after each pass with its condition and logits.
 
   Returns:
-    One record per condition: `corruption`, `t`, the metrics of
-    `metrics.finalize`, `label_confidence` and the bin sums.
+    One record per condition: `corruption`, `t`, the figures of `run_pass` and
+    `label_confidence`.
   """
   records = []
   for condition in conditions:
-    chunks = []
-    # Closed even if a chunk fails: a stream has processes of its own.
-    with contextlib.closing(feed.eval_chunks()) as all_slices:
-      for slices in all_slices:
-        _, sums = evaluate(
-          variables,
-          *feed.constants,
-          np.int32(seed),
-          np.int32(CORRUPTIONS.index(condition.corruption)),
-          np.float32(condition.t),
-          *slices,
-        )
-        chunks.append(to_host(sums))
-    sums = metrics.add_up(
-      jax.tree.map(lambda *parts: np.concatenate(parts), *chunks)
+    # Closed even if a pass fails: a stream has processes of its own.
+    with contextlib.closing(feed.eval_batches()) as batches:
+      figures, logits = run_pass(
+        score, variables, batches, condition, seed=seed
+      )
+    records.append(
+      {
+        'corruption': condition.corruption,
+        't': condition.t,
+        **figures,
+        'label_confidence': label_confidence(condition, spec),
+      }
     )
-    record = {
-      'corruption': condition.corruption,
-      't': condition.t,
-      **metrics.finalize(sums),
-      'label_confidence': label_confidence(condition, spec),
-      'bins': metrics.reliability(sums),
-    }
-    records.append(record)
-    on_pass(len(records))
+    on_pass(condition, logits)
   return records

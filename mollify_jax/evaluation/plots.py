@@ -1,18 +1,26 @@
 """The pictures of a run. Matplotlib is loaded inside, without global state."""
 
+import io
 import itertools
 import os
-import tempfile
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from mollify_jax.evaluation import reports
+
 # Okabe and Ito's colours, told apart by colour-blind readers and in print.
 _PREDICTED, _LABEL, _ACCURACY = '#0072B2', '#D55E00', '#009E73'
 _QUIET = '#999999'
-_METHODS = ('#000000', '#0072B2', '#E69F00', '#009E73', '#CC79A7', '#D55E00')
+_METHODS = (
+  '#000000',
+  '#0072B2',
+  '#E69F00',
+  '#009E73',
+  '#CC79A7',
+  '#D55E00',
+)
 _STYLES = ('--x', '-o', '-^', '-s')
 _TITLES = {'clean': 'clean', 'noise': 'diffusion noise', 'blur': 'heat blur'}
 
@@ -55,7 +63,7 @@ def draw_mollification_strip(
   if not strip or not len(temperatures):
     raise ValueError('nothing to draw in the strip; give some temperatures')
   columns, rows = len(temperatures), len(strip)
-  figure = _figure(1.25 * columns + 0.6, 2.35 * rows + 0.3)
+  figure = new_figure(1.25 * columns + 0.6, 2.35 * rows + 0.3)
   grid = figure.add_gridspec(
     2 * rows, columns, height_ratios=[1.5, 1] * rows, wspace=0.12, hspace=0.16
   )
@@ -98,7 +106,7 @@ def draw_mollification_strip(
           parse_math=False,
         )
         bars.set_ylabel('label', fontsize=9)
-  _save(figure, path)
+  save(figure, path)
 
 
 def draw_confidence_curve(
@@ -119,7 +127,7 @@ def draw_confidence_curve(
     raise ValueError(
       'no corrupted conditions to draw over t; give some temperatures'
     )
-  figure = _figure(3.7 * len(names), 3.1)
+  figure = new_figure(3.7 * len(names), 3.1)
   panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
   for panel, name in zip(panels, names, strict=True):
     points = _over_t(conditions, name)
@@ -139,7 +147,7 @@ def draw_confidence_curve(
   panels[0].set_ylabel('mean over the test set')
   handles, titles = panels[0].get_legend_handles_labels()
   _legend_above(figure, handles, titles, 0.98)
-  _save(figure, path)
+  save(figure, path)
 
 
 def draw_comparison(
@@ -158,15 +166,13 @@ def draw_comparison(
   names = list(dict.fromkeys(names))
   if not names:
     raise ValueError('no degraded conditions to compare; evaluate over t first')
-  figure = _figure(3.7 * len(names), 5.2)
+  figure = new_figure(3.7 * len(names), 5.2)
   panels = figure.subplots(
     2, len(names), sharex=True, sharey='row', squeeze=False
   )
   for row, (key, title) in enumerate((('error', 'error'), ('ece', 'ECE'))):
     for panel, name in zip(panels[row], names, strict=True):
-      for run, color, style in zip(
-        runs, itertools.cycle(_METHODS), itertools.cycle(_STYLES), strict=False
-      ):
+      for run, color, style in styled(runs):
         points = _over_t(run['conditions'], name)
         panel.plot(
           [c['t'] for c in points],
@@ -186,7 +192,7 @@ def draw_comparison(
     panel.set_xlabel('temperature t')
   handles, titles = panels[0][0].get_legend_handles_labels()
   _legend_above(figure, handles, titles, 0.94)
-  _save(figure, path)
+  save(figure, path)
 
 
 def draw_reliability_diagram(
@@ -213,7 +219,7 @@ def draw_reliability_diagram(
           f'{condition["corruption"]!r} has {len(values)} bins of {key!r}; '
           'give 16'
         )
-  figure = _figure(3.1 * len(names), 3.9)
+  figure = new_figure(3.1 * len(names), 3.9)
   grid = figure.add_gridspec(
     2, len(names), height_ratios=[4, 1], hspace=0.12, wspace=0.18
   )
@@ -276,7 +282,7 @@ def draw_reliability_diagram(
       top.set_yticklabels([])
       bottom.set_yticklabels([])
   _legend_above(figure, handles, titles, 0.94)
-  _save(figure, path)
+  save(figure, path)
 
 
 def _names(conditions):
@@ -308,7 +314,8 @@ def _legend_above(figure, handles, titles, height):
   )
 
 
-def _figure(width, height):
+def new_figure(width: float, height: float):
+  """A figure of that many inches, apart from pyplot's state."""
   from matplotlib.backends.backend_agg import FigureCanvasAgg
   from matplotlib.figure import Figure
 
@@ -317,17 +324,15 @@ def _figure(width, height):
   return figure
 
 
-def _save(figure, path) -> None:
-  """Writes a PNG under a temporary name and renames it into place."""
-  path = Path(path)
-  descriptor, temporary = tempfile.mkstemp(
-    dir=path.parent, prefix=f'.{path.name}.'
+def styled(runs: Sequence[Any]) -> Iterator[tuple[Any, str, str]]:
+  """Each run with the colour and line style of its place."""
+  return zip(
+    runs, itertools.cycle(_METHODS), itertools.cycle(_STYLES), strict=False
   )
-  os.close(descriptor)
-  try:
-    figure.savefig(temporary, format='png', dpi=150, bbox_inches='tight')
-    os.chmod(temporary, 0o644)
-    os.replace(temporary, path)
-  except BaseException:
-    os.unlink(temporary)
-    raise
+
+
+def save(figure, path: str | os.PathLike) -> None:
+  """Writes a figure as PNG, whole or not at all."""
+  picture = io.BytesIO()
+  figure.savefig(picture, format='png', dpi=150, bbox_inches='tight')
+  reports.write_whole(path, picture.getvalue())

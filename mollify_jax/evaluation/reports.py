@@ -41,19 +41,23 @@ def environment(devices: Sequence[Any]) -> dict[str, Any]:
 
 
 def write_json(path: str | os.PathLike, record: Any) -> None:
-  """Writes JSON under a temporary name and renames it into place.
+  """Writes JSON as `write_whole` does.
 
   JSON has neither NaN nor infinity: such figures become null.
   """
+  text = json.dumps(_finite(record), indent=1, allow_nan=False)
+  write_whole(path, f'{text}\n'.encode())
+
+
+def write_whole(path: str | os.PathLike, data: bytes) -> None:
+  """Writes a file under a temporary name and renames it into place."""
   path = Path(path)
-  record = _finite(record)
   descriptor, temporary = tempfile.mkstemp(
     dir=path.parent, prefix=f'.{path.name}.'
   )
   try:
-    with os.fdopen(descriptor, 'w') as file:
-      json.dump(record, file, indent=1, allow_nan=False)
-      file.write('\n')
+    with os.fdopen(descriptor, 'wb') as file:
+      file.write(data)
     os.chmod(temporary, 0o644)
     os.replace(temporary, path)
   except BaseException:

@@ -8,6 +8,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from mollify_jax.augment import AugmentSpec
+from mollify_jax.corruptions.severities import (
+  PARAMETER_SETS,
+  select_corruptions,
+)
 from mollify_jax.data.catalog import DataSpec
 from mollify_jax.feeds import FEEDS
 from mollify_jax.kernels.mollify import MollifySpec
@@ -42,16 +46,44 @@ class EvalOptions:
     batch_size: over all devices.
     temperatures: the grid, each in [0, 1], for noise and for blur.
     every_epochs: clean evaluation while training; 0 is only at the end.
-    seed: of the evaluation noise, the same for every model.
+    seed: of the evaluation noise and of generated corruptions, the same for
+      every model.
+    corruptions: of the -C evaluation after training: `benchmark` (the fifteen,
+      for reporting), `extra` (the four, for choosing hyperparameters), `all`,
+      `none`, or names with commas between.
+    corrupted_path: a folder of .npy files in the layout of CIFAR-10-C, or the
+      data_dir of tfds where the corrupted set is prepared; '' generates the
+      images on the devices.
+    corruption_parameters: of generated ones, `cifar`, `tiny_imagenet` or
+      `imagenet`; `auto` takes the set made for the nearest image size.
+    save_logits: also write those of every pass, to logits.npz.
   """
 
   batch_size: int = 500
   temperatures: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9)
   every_epochs: int = 0
   seed: int = 0
+  corruptions: str = 'benchmark'
+  corrupted_path: str = ''
+  corruption_parameters: str = 'auto'
+  save_logits: bool = False
 
   def __post_init__(self):
     _check_positive(self, 'config.eval.', 'batch_size')
+    if not 0 <= self.seed < 2**31:
+      raise ValueError(
+        f'config.eval.seed must be in [0, 2^31), got {self.seed!r}'
+      )
+    try:
+      select_corruptions(self.corruptions)
+    except ValueError as error:
+      raise ValueError(f'config.eval.corruptions: {error}') from error
+    if self.corruption_parameters not in ('auto', *PARAMETER_SETS):
+      raise ValueError(
+        'unknown config.eval.corruption_parameters '
+        f'{self.corruption_parameters!r}; choose from auto, '
+        f'{", ".join(PARAMETER_SETS)}'
+      )
     if not self.temperatures:
       raise ValueError('config.eval.temperatures is empty; name at least one')
     if len(set(self.temperatures)) < len(self.temperatures):

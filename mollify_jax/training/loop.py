@@ -17,7 +17,7 @@ from flax import linen as nn
 from mollify_jax import parallel
 from mollify_jax.data import resident
 from mollify_jax.data.dataset import Dataset, StreamedDataset
-from mollify_jax.evaluation import passes, plots, reports
+from mollify_jax.evaluation import corruption_tables, reports
 from mollify_jax.feeds import Feed
 from mollify_jax.kernels.labels import num_outputs
 from mollify_jax.models import create_model
@@ -25,11 +25,14 @@ from mollify_jax.progress import Progress
 from mollify_jax.training import optimizer as optimizers
 from mollify_jax.training.checkpoints import Checkpoints
 from mollify_jax.training.config import RunSpec, run_spec
+from mollify_jax.training.evaluator import Evaluator
 from mollify_jax.training.inputs import make_feed, open_data
 from mollify_jax.training.journal import Journal, read_lines
 from mollify_jax.training.state import TrainState, create_state
 from mollify_jax.training.step import StepSpec, make_train_steps
 from mollify_jax.training.workdir import check_config, claimed
+
+MODES = ('train', 'evaluate')
 
 
 class RunStopped(Exception):
@@ -40,7 +43,9 @@ class NonFiniteLossError(RunStopped):
   """Training diverged; the last good checkpoint is kept."""
 
 
-def run(config: Mapping[str, Any], workdir: str) -> dict[str, Any]:
+def run(
+  config: Mapping[str, Any], workdir: str, mode: str = 'train'
+) -> dict[str, Any]:
   """Trains, or goes on training, and evaluates.
 
   Running it again with the same arguments resumes from the newest checkpoint;
@@ -49,6 +54,9 @@ def run(config: Mapping[str, Any], workdir: str) -> dict[str, Any]:
   Args:
     config: the fields of `RunSpec`, nested.
     workdir: directory of this one run; created if absent.
+    mode: a name in `MODES`. `evaluate` trains nothing: it evaluates the last
+      checkpoint of a finished training again, for which `config.eval` may be
+      another one, and replaces the results.
 
   Returns:
     The result record, as in results.json.
@@ -60,15 +68,25 @@ def run(config: Mapping[str, Any], workdir: str) -> dict[str, Any]:
     NonFiniteLossError: the loss or a gradient became infinite or NaN.
     RunStopped: it was interrupted.
   """
+  if mode not in MODES:
+    raise ValueError(f'unknown --mode={mode}; choose from {", ".join(MODES)}')
   try:
-    return _run(config, workdir)
+    return _run(config, workdir, mode)
   except KeyboardInterrupt:
     raise RunStopped(
       f'interrupted; run the same command again to go on in {workdir}'
     ) from None
 
 
-def _run(config: Mapping[str, Any], workdir: str) -> dict[str, Any]:
+def describe(results: dict[str, Any]) -> str:
+  """The tables of a result record, for the terminal."""
+  tables = [reports.format_table(results)]
+  if results.get('corrupted', {}).get('cells'):
+    tables.append(corruption_tables.format_run(results))
+  return '\n\n'.join(tables)
+
+
+def _run(config: Mapping[str, Any], workdir: str, mode: str) -> dict[str, Any]:
   # Through JSON, so that tuples and lists compare equal with what was stored.
   config = json.loads(json.dumps(config))
   spec = run_spec(config)
@@ -77,12 +95,13 @@ def _run(config: Mapping[str, Any], workdir: str) -> dict[str, Any]:
   if not workdir:
     raise ValueError('--workdir is empty; name a directory for this run')
   directory = Path(workdir).expanduser().absolute()
-  check_config(directory, config)
+  only_evaluate = mode == 'evaluate'
+  check_config(directory, config, but=('eval',) if only_evaluate else ())
   results_path = directory / 'results.json'
   parallel.check_equal(
     'what they find in --workdir, which all must share', results_path.exists()
   )
-  if results_path.exists():
+  if results_path.exists() and not only_evaluate:
     print(f'{directory} is finished: reading results.json', file=sys.stderr)
     return reports.read_results(results_path)
 
@@ -91,28 +110,45 @@ def _run(config: Mapping[str, Any], workdir: str) -> dict[str, Any]:
     'their data or the feed that fits into their memory',
     (kind, dataset.num_train, dataset.num_test, dataset.class_names),
   )
-  lead = jax.process_index() == 0
   model = _make_model(spec, dataset)
   with (
-    claimed(directory, config, dataset, kind),
+    claimed(directory, config, dataset, kind, new=not only_evaluate),
     make_feed(spec, dataset, kind, 'train') as train_feed,
     make_feed(spec, dataset, kind, 'test') as test_feed,
   ):
-    evaluation = _Evaluation(model, dataset, spec, test_feed)
+    evaluator = Evaluator(model, dataset, spec, test_feed)
     with contextlib.closing(
       Checkpoints(directory / 'checkpoints', keep=spec.keep_checkpoints)
     ) as checkpoints:
+      if only_evaluate:
+        _check_trained(spec, dataset, checkpoints)
       state = _train(
-        spec, model, dataset, train_feed, evaluation, directory, checkpoints
+        spec, model, dataset, train_feed, evaluator, directory, checkpoints
       )
-    conditions = evaluation.grid(state, show=lead)
-    results = _results(spec, config, dataset, state, conditions, directory)
+    results = _results(spec, config, dataset, state, directory)
     results['feed'] = kind
-    if lead:
+    results.update(evaluator.everything(state, directory))
+    if jax.process_index() == 0:
       # First what hours were spent on.
       reports.write_json(results_path, results)
-      _draw(directory, dataset, spec, conditions, test_feed.first_example())
+      evaluator.draw(directory, results)
   return results
+
+
+def _check_trained(
+  spec: RunSpec,
+  dataset: Dataset | StreamedDataset,
+  checkpoints: Checkpoints,
+) -> None:
+  """Refuses to evaluate what would go on training afterwards."""
+  step = checkpoints.latest_step()
+  total = dataset.num_train // spec.batch_size * spec.epochs
+  if step != total:
+    raise ValueError(
+      f'--mode=evaluate wants a finished training of {total} steps; there is '
+      + ('no checkpoint' if step is None else f'one of step {step}')
+      + '; run the command without --mode'
+    )
 
 
 def _train(
@@ -120,7 +156,7 @@ def _train(
   model: nn.Module,
   dataset: Dataset | StreamedDataset,
   feed: Feed,
-  evaluation: '_Evaluation',
+  evaluator: Evaluator,
   directory: Path,
   checkpoints: Checkpoints,
 ) -> TrainState:
@@ -180,7 +216,7 @@ def _train(
       before, step = step, step + count
       every = spec.eval.every_epochs * steps_per_epoch
       if every and step < total and _crosses(before, step, every):
-        clean = evaluation.clean(state)
+        clean = evaluator.clean(state)
         journal.record_evaluation(clean)
         progress.say(
           f'step {step}: test error {clean["error"]:.2%}, '
@@ -195,49 +231,6 @@ def _train(
         f'{count * spec.batch_size / seconds:,.0f} images/s',
       )
   return state
-
-
-class _Evaluation:
-  """The test set on the devices and the compiled pass over it."""
-
-  def __init__(
-    self,
-    model: nn.Module,
-    dataset: Dataset | StreamedDataset,
-    spec: RunSpec,
-    feed: Feed,
-  ):
-    self._spec = passes.EvalSpec(
-      num_classes=dataset.num_classes,
-      mean=dataset.mean,
-      std=dataset.std,
-      mollify=spec.mollify,
-    )
-    self._options = spec.eval
-    self._feed = feed
-    self._evaluate = passes.make_evaluation(model, self._spec, feed)
-
-  def clean(self, state: TrainState) -> dict[str, float]:
-    """Scalar metrics on the clean test set."""
-    (record,) = self._run(state, [passes.Condition()])
-    return {name: record[name] for name in ('error', 'nll', 'brier', 'ece')}
-
-  def grid(self, state: TrainState, *, show: bool) -> list[dict[str, Any]]:
-    """Records of every condition of the temperature grid."""
-    conditions = passes.temperature_grid(self._options.temperatures)
-    with Progress('evaluating', len(conditions), active=show) as progress:
-      return self._run(state, conditions, on_pass=progress.update)
-
-  def _run(self, state, conditions, **arguments):
-    return passes.run_conditions(
-      self._evaluate,
-      state.variables(),
-      self._feed,
-      conditions,
-      self._spec,
-      seed=self._options.seed,
-      **arguments,
-    )
 
 
 def _make_model(spec: RunSpec, dataset: Dataset | StreamedDataset) -> nn.Module:
@@ -295,7 +288,7 @@ def _crosses(before: int, after: int, interval: int) -> bool:
   return before // interval < after // interval
 
 
-def _results(spec, config, dataset, state, conditions, directory):
+def _results(spec, config, dataset, state, directory):
   """The record of one finished run; see `reports`."""
   calls = [
     line
@@ -319,22 +312,4 @@ def _results(spec, config, dataset, state, conditions, directory):
     else None,
     'config': config,
     'environment': reports.environment(jax.devices()),
-    'conditions': conditions,
   }
-
-
-def _draw(directory, dataset, spec, conditions, example) -> None:
-  """The three pictures of a run."""
-  temperatures = (0.0, *spec.eval.temperatures)
-  strip = passes.mollification_strip(
-    *example,
-    temperatures,
-    passes.EvalSpec(
-      dataset.num_classes, dataset.mean, dataset.std, spec.mollify
-    ),
-  )
-  plots.draw_mollification_strip(
-    directory / 'mollification.png', strip, temperatures, dataset.class_names
-  )
-  plots.draw_confidence_curve(directory / 'confidence.png', conditions)
-  plots.draw_reliability_diagram(directory / 'reliability.png', conditions)

@@ -7,7 +7,7 @@ data.json     what the run reads, so that a resumed one reads the same
 
 import contextlib
 import fcntl
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,15 @@ from mollify_jax.evaluation import reports
 from mollify_jax.training.config import differences
 
 
-def check_config(directory: Path, config: Mapping[str, Any]) -> None:
+def check_config(
+  directory: Path, config: Mapping[str, Any], *, but: Sequence[str] = ()
+) -> None:
   """Refuses a workdir that holds a run of another config.
+
+  Args:
+    directory: the workdir.
+    config: as asked for.
+    but: sections in which they may differ.
 
   Raises:
     ValueError: the message names the fields; or it is not a directory.
@@ -29,7 +36,13 @@ def check_config(directory: Path, config: Mapping[str, Any]) -> None:
       f'--workdir={directory} is a file; name a directory for this run'
     )
   path = directory / 'config.json'
-  changed = path.exists() and differences(reports.read_json(path), config)
+
+  def compared(config):
+    return {name: config[name] for name in config if name not in but}
+
+  changed = path.exists() and differences(
+    compared(reports.read_json(path)), compared(config)
+  )
   if changed:
     raise ValueError(
       f'--workdir={directory} holds a run of another config '
@@ -43,6 +56,8 @@ def claimed(
   config: Mapping[str, Any],
   dataset: Dataset | StreamedDataset,
   kind: str,
+  *,
+  new: bool = True,
 ) -> Iterator[None]:
   """Holds the workdir for this run; creates it where it is new.
 
@@ -53,6 +68,8 @@ def claimed(
     config: as asked for; see `check_config`.
     dataset: what the run reads.
     kind: its feed.
+    new: whether a run may begin here. Otherwise the config that is there
+      stays.
 
   Raises:
     ValueError: another run is in the directory, or it was begun with other
@@ -61,6 +78,10 @@ def claimed(
   if jax.process_index() != 0:
     yield
     return
+  if not new and not (directory / 'config.json').exists():
+    raise ValueError(
+      f'--workdir={directory} holds no run; name that of a finished training'
+    )
   try:
     directory.mkdir(parents=True, exist_ok=True)
     lock = (directory / '.lock').open('w')
@@ -80,7 +101,8 @@ def claimed(
     except OSError:  # a file system without locks
       pass
     _check_data(directory / 'data.json', _describe(dataset, kind))
-    reports.write_json(directory / 'config.json', config)
+    if new:
+      reports.write_json(directory / 'config.json', config)
     yield
 
 

@@ -20,21 +20,14 @@ SCRIPT = """
 import importlib.util
 import sys
 
-import jax
-
 spec = importlib.util.spec_from_file_location('conftest', sys.argv[1])
 small = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(small)
 archives, workdir = sys.argv[2:]
 
-from mollify_jax import MollifySpec, parallel
 from mollify_jax.data import prepare
-from mollify_jax.data.corrupted import CorruptedTestSet
 from mollify_jax.data.facts import CORRUPTED, FACTS
-from mollify_jax.evaluation import passes
-from mollify_jax.models import create_model
 from mollify_jax.training import loop
-from mollify_jax.feeds import ResidentFeed
 
 published = small.small_published()
 FACTS.update(published['facts'])
@@ -52,31 +45,25 @@ spec.loader.exec_module(module)
 config = module.get_config().to_dict()
 config.update(model='small_cnn', epochs=1, batch_size=5, steps_per_call=2)
 config['data']['data_dir'] = data_dir
-config['eval'].update(batch_size=5, temperatures=[0.5], every_epochs=0)
+config['eval'].update(
+  batch_size=5,
+  temperatures=[0.5],
+  every_epochs=0,
+  corruptions='gaussian_noise,glass_blur,elastic_transform',
+  corrupted_path=data_dir,
+)
 results = loop.run(config, f'{workdir}/run')
 assert results['steps'] == 4
 assert results['conditions'][0]['n'] == 10
 
-facts = FACTS['cifar10']
-spec = passes.EvalSpec(10, facts.mean, facts.std, MollifySpec())
-model = create_model('small_cnn', 10, axis_name=parallel.AXIS)
-images = jax.numpy.zeros((1, 32, 32, 3))
-variables = model.init(jax.random.key(0), images, train=False)
-test_set = CorruptedTestSet('cifar10_corrupted', data_dir)
-for corruption in small.CORRUPTIONS:
-  for severity in test_set.facts.severities:
-    feed = ResidentFeed(*test_set.load(corruption, severity), batch_size=5)
-    (record,) = passes.run_conditions(
-      passes.make_evaluation(model, spec, feed),
-      parallel.replicate(variables),
-      feed,
-      [passes.Condition()],
-      spec,
-      seed=0,
-    )
-    assert record['n'] == 10
-    if severity == 1:
-      print(corruption, record['error'])
+corrupted = results['corrupted']
+assert corrupted['title'] == 'cifar10-C'
+assert corrupted['source'] == 'tfds'
+assert len(corrupted['cells']) == 15
+assert all(cell['n'] == 10 for cell in corrupted['cells'])
+for cell in corrupted['cells']:
+  if cell['severity'] == 1:
+    print(cell['corruption'], cell['error'])
 assert not [name for name in sys.modules if name.startswith('tensorflow.')]
 print('done')
 """

@@ -59,7 +59,7 @@ def test_metrics_do_not_depend_on_the_batches(images, labels, batch_size):
   conditions = passes.temperature_grid((0.2, 0.6))
   feed = ResidentFeed(images, labels, batch_size=batch_size)
   records = passes.run_conditions(
-    passes.make_evaluation(model, spec, feed),
+    passes.make_scoring(model, spec),
     parallel.replicate(variables),
     feed,
     conditions,

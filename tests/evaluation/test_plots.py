@@ -140,10 +140,10 @@ def test_nothing_to_draw_is_one_line(tmp_path):
 
 def test_a_long_class_name_crosses_no_axis(tmp_path, monkeypatch):
   figures = []
-  save = plots._save
+  save = plots.save
   monkeypatch.setattr(
     plots,
-    '_save',
+    'save',
     lambda figure, path: (figures.append(figure), save(figure, path)),
   )
   names = ['aquarium_fish', 'automobile', 'bird', 'sweet_pepper']

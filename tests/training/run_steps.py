@@ -18,7 +18,7 @@ import numpy as np  # noqa: E402
 from mollify_jax import MollifySpec, parallel  # noqa: E402
 from mollify_jax.augment import AugmentSpec  # noqa: E402
 from mollify_jax.data import digits  # noqa: E402
-from mollify_jax.evaluation import passes  # noqa: E402
+from mollify_jax.evaluation import corrupted, passes  # noqa: E402
 from mollify_jax.feeds import ResidentFeed  # noqa: E402
 from mollify_jax.models import create_model  # noqa: E402
 from mollify_jax.training.optimizer import (  # noqa: E402
@@ -72,20 +72,30 @@ def train_and_evaluate(assignment, *, sharded):
     batch_size=128,  # does not divide the test set
     sharded=sharded,
   )
+  score = passes.make_scoring(model, eval_spec)
   records = passes.run_conditions(
-    passes.make_evaluation(model, eval_spec, feed),
+    score,
     state.variables(),
     feed,
     passes.temperature_grid([0.4]),
     eval_spec,
     seed=0,
   )
+  if assignment == 'iid':
+    records += corrupted.evaluate(
+      score,
+      state.variables(),
+      corrupted.GeneratedCells('digits', feed, dataset.image_shape, seed=0),
+      ('impulse_noise',),
+      on_cell=lambda *_: None,
+    )['cells']
   leaves = jax.tree_util.tree_leaves_with_path(parallel.to_host(state))
   return {
     'loss': np.concatenate(losses),
     'count': np.array([record['n'] for record in records]),
     'nll': np.array([record['nll'] for record in records]),
     'error': np.array([record['error'] for record in records]),
+    'adaptive_ece': np.array([record['adaptive_ece'] for record in records]),
     **{f'state{jax.tree_util.keystr(path)}': leaf for path, leaf in leaves},
   }
 

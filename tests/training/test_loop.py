@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mollify_jax.training import loop
+from mollify_jax.data.digits import load as load_digits
+from mollify_jax.training import evaluator, loop
 from mollify_jax.training import optimizer as optimizers
 from mollify_jax.training.checkpoints import Checkpoints
 from mollify_jax.training.journal import read_lines
@@ -29,6 +30,7 @@ def config():
   config['checkpoint_every_steps'] = 8
   config['eval']['temperatures'] = (0.3,)
   config['eval']['every_epochs'] = 1
+  config['eval']['corruptions'] = 'none'
   return config
 
 
@@ -233,7 +235,7 @@ def test_results_are_kept_if_a_picture_fails(tmp_path, config, monkeypatch):
   def fail(*_):
     raise ValueError('no picture')
 
-  monkeypatch.setattr(loop.plots, 'draw_confidence_curve', fail)
+  monkeypatch.setattr(evaluator.plots, 'draw_confidence_curve', fail)
   with pytest.raises(ValueError, match='no picture'):
     loop.run(config, str(tmp_path / 'run'))
   assert loop.run(config, str(tmp_path / 'run'))['steps'] == 22
@@ -258,3 +260,81 @@ def test_the_seed_and_the_moving_average_reach_the_results(tmp_path, config):
   assert noise[1] != base[1]
   ema = nll('ema', optimizer={**config['optimizer'], 'ema_decay': 0.9})
   assert all(a != b for a, b in zip(base, ema, strict=True))
+
+
+def test_corruptions_are_evaluated_written_and_evaluated_again(
+  tmp_path, config
+):
+  workdir = tmp_path / 'run'
+  config['eval'].update(corruptions='contrast', save_logits=True)
+  config['eval']['every_epochs'] = 0
+  results = loop.run(config, str(workdir))
+  cells = results['corrupted']['cells']
+  assert [cell['severity'] for cell in cells] == [1, 2, 3, 4, 5]
+  assert results['corrupted']['title'] == 'digits-C-like'
+  clean = results['conditions'][0]
+  assert clean['error'] < cells[4]['error']
+  with np.load(workdir / 'logits.npz', allow_pickle=False) as logits:
+    names = ['clean', 'noise_t0.3', 'blur_t0.3']
+    assert logits.files == names + [f'contrast_{s}' for s in range(1, 6)]
+    labels = load_digits().test_labels
+    for name, record in zip(
+      logits.files, [*results['conditions'], *cells], strict=True
+    ):
+      assert logits[name].shape == (360, 10)
+      wrong = logits[name].argmax(1) != labels
+      assert wrong.mean() == pytest.approx(record['error'], abs=1e-9)
+  written = {path.name for path in workdir.iterdir()}
+  tables = {'corruptions.csv', 'corruptions.md', 'corruptions.tex'}
+  assert tables | {'corruptions.png', 'severities.png'} <= written
+  text = loop.describe(results)
+  assert 'digits-C-like' in text
+
+  # Again, with another evaluation of the same training.
+  config['eval'].update(corruptions='saturate', save_logits=False)
+  with pytest.raises(ValueError, match='holds a run of another config'):
+    loop.run(config, str(workdir))
+  before = (workdir / 'config.json').read_bytes()
+  lines = (workdir / 'metrics.jsonl').read_bytes()
+  again = loop.run(config, str(workdir), 'evaluate')
+  assert again['conditions'] == results['conditions']
+  assert again['corrupted']['cells'][0]['corruption'] == 'saturate'
+  assert again['config']['eval']['corruptions'] == 'saturate'
+  assert (workdir / 'config.json').read_bytes() == before
+  assert (workdir / 'metrics.jsonl').read_bytes() == lines
+  stored = json.loads((workdir / 'results.json').read_text())
+  assert stored['corrupted'] == again['corrupted']
+
+
+def test_only_a_finished_training_is_evaluated(tmp_path, config):
+  with pytest.raises(ValueError, match='holds no run; name that of a finished'):
+    loop.run(config, str(tmp_path / 'none'), 'evaluate')
+  assert not (tmp_path / 'none').exists()
+  with pytest.raises(ValueError, match='unknown --mode=eval; choose'):
+    loop.run(config, str(tmp_path / 'none'), 'eval')
+  workdir = tmp_path / 'run'
+  workdir.mkdir()
+  (workdir / 'config.json').write_text(json.dumps(config))
+  with pytest.raises(ValueError, match='of 44 steps; there is no checkpoint'):
+    loop.run(config, str(workdir), 'evaluate')
+  assert not (workdir / 'results.json').exists()
+  config['epochs'] = 3
+  with pytest.raises(ValueError, match=r'epochs: 2 -> 3'):
+    loop.run(config, str(workdir), 'evaluate')
+
+
+@pytest.mark.parametrize(
+  ('changes', 'message'),
+  [
+    ({'corruptions': 'rain'}, "config.eval.corruptions: unknown .*'rain'"),
+    ({'corruption_parameters': 'svhn'}, "corruption_parameters 'svhn'; choose"),
+    ({'corrupted_path': '/nowhere', 'corruptions': 'fog'}, 'digits_corrupted'),
+  ],
+)
+def test_a_bad_evaluation_stops_the_run_before_it_trains(
+  tmp_path, config, changes, message
+):
+  config['eval'].update(changes)
+  with pytest.raises(ValueError, match=message):
+    loop.run(config, str(tmp_path / 'run'))
+  assert not (tmp_path / 'run' / 'metrics.jsonl').exists()

@@ -1,0 +1,199 @@
+"""The evaluation of a run: which passes, and what is written of them."""
+
+import os
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import linen as nn
+
+from mollify_jax.corruptions.severities import (
+  CORRUPTIONS,
+  SEVERITIES,
+  select_corruptions,
+)
+from mollify_jax.data.dataset import Dataset, StreamedDataset
+from mollify_jax.evaluation import (
+  corrupted,
+  corruption_plots,
+  corruption_tables,
+  passes,
+  plots,
+)
+from mollify_jax.feeds import Feed
+from mollify_jax.progress import Progress
+from mollify_jax.training.config import RunSpec
+from mollify_jax.training.state import TrainState
+
+
+class Evaluator:
+  """The test set on the devices, and the one compiled step over it."""
+
+  def __init__(
+    self,
+    model: nn.Module,
+    dataset: Dataset | StreamedDataset,
+    spec: RunSpec,
+    feed: Feed,
+  ):
+    """Opens corrupted files, so that bad ones stop a run before it trains.
+
+    Raises:
+      ValueError, OSError: as `corrupted.open_cells`.
+    """
+    self._spec = passes.EvalSpec(
+      num_classes=dataset.num_classes,
+      mean=dataset.mean,
+      std=dataset.std,
+      mollify=spec.mollify,
+    )
+    self._dataset = dataset
+    self._options = spec.eval
+    self._feed = feed
+    self._names = select_corruptions(spec.eval.corruptions)
+    self._cells = None
+    if self._names:
+      self._cells = corrupted.open_cells(
+        dataset,
+        feed,
+        self._names,
+        path=spec.eval.corrupted_path,
+        parameters=spec.eval.corruption_parameters,
+        seed=spec.eval.seed,
+        batch_size=feed.batch_size,
+        same_order=spec.data.name in ('archive', 'folder', 'digits'),
+      )
+    self._score = passes.make_scoring(
+      model, self._spec, keep_logits=spec.eval.save_logits
+    )
+
+  def clean(self, state: TrainState) -> dict[str, float]:
+    """Scalar metrics on the clean test set."""
+    figures, _ = passes.run_pass(
+      self._score,
+      state.variables(),
+      self._feed.eval_batches(),
+      passes.Condition(),
+      seed=self._options.seed,
+    )
+    return {name: figures[name] for name in ('error', 'nll', 'brier', 'ece')}
+
+  def everything(self, state: TrainState, directory: Path) -> dict[str, Any]:
+    """All passes; writes logits.npz into the directory if that is asked for.
+
+    Returns:
+      `conditions`, the clean pass and the temperature grid, and `corrupted`
+      as `corrupted.evaluate` returns it, if any corruption is asked for.
+    """
+    lead = jax.process_index() == 0
+    conditions = passes.temperature_grid(self._options.temperatures)
+    names = [n for n in self._names if n not in self._cells.skipped]
+    total = len(conditions) + len(names) * len(SEVERITIES)
+    with (
+      Progress('evaluating', total, active=lead) as progress,
+      LogitsFile(
+        directory / 'logits.npz', active=lead and self._options.save_logits
+      ) as logits,
+    ):
+      done = 0
+
+      def finish(title, values):
+        nonlocal done
+        done += 1
+        logits.add(title, values)
+        progress.update(done, title)
+
+      def finish_condition(condition, values):
+        at = '' if condition.corruption == 'clean' else f'_t{condition.t:g}'
+        finish(f'{condition.corruption}{at}', values)
+
+      records = passes.run_conditions(
+        self._score,
+        state.variables(),
+        self._feed,
+        conditions,
+        self._spec,
+        seed=self._options.seed,
+        on_pass=lambda c, values: finish(
+          c.corruption
+          if c.corruption == 'clean'
+          else f'{c.corruption}_t{c.t:g}',
+          values,
+        ),
+      )
+      if not self._names:
+        return {'conditions': records}
+      for line in (self._cells.note, *self._cells.skipped.values()):
+        if line:
+          progress.say(line)
+      record = corrupted.evaluate(
+        self._score,
+        state.variables(),
+        self._cells,
+        self._names,
+        on_cell=lambda name, severity, values: finish(
+          f'{name}_{severity}', values
+        ),
+      )
+    return {'conditions': records, 'corrupted': record}
+
+  def draw(self, directory: Path, results: dict[str, Any]) -> None:
+    """The tables and pictures of a run, beside its results.json."""
+    temperatures = (0.0, *self._options.temperatures)
+    strip = passes.mollification_strip(
+      *self._feed.first_example(), temperatures, self._spec
+    )
+    plots.draw_mollification_strip(
+      directory / 'mollification.png',
+      strip,
+      temperatures,
+      self._dataset.class_names,
+    )
+    conditions = results['conditions']
+    plots.draw_confidence_curve(directory / 'confidence.png', conditions)
+    plots.draw_reliability_diagram(directory / 'reliability.png', conditions)
+    if results.get('corrupted', {}).get('cells'):
+      corruption_tables.write_tables(directory, results)
+      corruption_plots.draw_heat_map(directory / 'corruptions.png', results)
+      if any(name in CORRUPTIONS for name in self._names):
+        corruption_plots.draw_severity_curves(
+          directory / 'severities.png', [results]
+        )
+
+
+class LogitsFile:
+  """An .npz that grows by one array per pass and appears when it is whole."""
+
+  def __init__(self, path: str | os.PathLike, *, active: bool):
+    """Writes nothing unless `active`."""
+    self._path = Path(path)
+    self._active = active
+
+  def __enter__(self) -> 'LogitsFile':
+    if self._active:
+      descriptor, self._temporary = tempfile.mkstemp(
+        dir=self._path.parent, prefix=f'.{self._path.name}.'
+      )
+      self._file = os.fdopen(descriptor, 'wb')
+      self._zip = zipfile.ZipFile(self._file, 'w', zipfile.ZIP_DEFLATED)
+    return self
+
+  def add(self, name: str, logits: np.ndarray | None) -> None:
+    """Appends float32[N, K] in the order of the test set."""
+    if self._active:
+      with self._zip.open(f'{name}.npy', 'w', force_zip64=True) as member:
+        np.lib.format.write_array(member, logits, allow_pickle=False)
+
+  def __exit__(self, kind, *_) -> None:
+    if not self._active:
+      return
+    self._zip.close()
+    self._file.close()
+    if kind is None:
+      os.chmod(self._temporary, 0o644)
+      os.replace(self._temporary, self._path)
+    else:
+      os.unlink(self._temporary)
