@@ -166,12 +166,14 @@ class StreamedFeed:
     num_workers: int,
     seed: int = 0,
     split: str = 'train',
+    eval_crop: str = 'center',
   ):
     """Starts nothing yet; see `streaming.StreamingFeed` for the arguments.
 
     Args:
       source, batch_size, image_size, num_workers, seed, split: as there.
       num_classes: labels must be in [0, num_classes).
+      eval_crop: see `streaming.eval_batches`.
 
     Raises:
       ValueError: an argument out of range, or an empty source.
@@ -188,6 +190,7 @@ class StreamedFeed:
       'process_count': jax.process_count(),
     }
     self._seed = seed
+    self._eval_crop = eval_crop
     self._stream: streaming.StreamingFeed | None = None
     self._batches()  # checks the arguments before anything is trained
 
@@ -247,7 +250,10 @@ class StreamedFeed:
 
   def _batches(self):
     return streaming.eval_batches(
-      self._source, batch_size=self.batch_size, **self._options
+      self._source,
+      batch_size=self.batch_size,
+      crop=self._eval_crop,
+      **self._options,
     )
 
   def _check_labels(self, labels):

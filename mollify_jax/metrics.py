@@ -106,20 +106,15 @@ def batch_sums(
 
 
 def _class_sums(probs, onehot, mask):
-  # Slot by slot: [B, K, 16] at once would not fit for a thousand classes.
-  lower = (-jnp.inf, *_EDGES)
-  upper = (*_EDGES, jnp.inf)
-  members = [
-    (probs >= low) & (probs < high) & mask[:, None]
-    for low, high in zip(lower, upper, strict=True)
-  ]
+  lower = jnp.array([-jnp.inf, *_EDGES])[:, None, None]
+  upper = jnp.array([*_EDGES, jnp.inf])[:, None, None]
+  # [16, B, K], which XLA need not hold: it goes into the sums over B.
+  member = (probs >= lower) & (probs < upper) & mask[:, None]
   return {
-    'class_probability': jnp.stack(
-      [jnp.sum(jnp.where(m, probs, 0.0), axis=0) for m in members], axis=1
-    ),
-    'class_count': jnp.stack(
-      [jnp.sum(jnp.where(m, onehot, 0.0), axis=0) for m in members], axis=1
-    ).astype(jnp.int32),
+    'class_probability': jnp.sum(jnp.where(member, probs, 0.0), axis=1).T,
+    'class_count': jnp.sum(jnp.where(member, onehot, 0.0), axis=1)
+    .astype(jnp.int32)
+    .T,
   }
 
 

@@ -9,10 +9,11 @@ import numpy as np
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / 'README.md').read_text()
+SNIPPETS = re.findall(r'```python\n(.*?)```', README, re.DOTALL)
 
 
 def test_the_snippet_trains_somebody_elses_network():
-  (snippet,) = re.findall(r'```python\n(.*?)```', README, re.DOTALL)
+  snippet = SNIPPETS[0]
   assert len(snippet.strip().splitlines()) <= 12
 
   def apply(params, images):
@@ -29,6 +30,16 @@ def test_the_snippet_trains_somebody_elses_network():
   assert (gradient != 0).any()
   later, _ = step(params - 0.1 * gradient, jax.random.key(1), images, labels)
   assert later < loss
+
+
+def test_the_snippet_corrupts_somebody_elses_images():
+  assert len(SNIPPETS) == 2
+  pixels = np.full((3, 32, 32, 3), 100, np.uint8)
+  names = {'jax': jax, 'pixels': pixels}
+  exec(compile(SNIPPETS[1], 'README.md', 'exec'), names)
+  assert names['foggy'].shape == pixels.shape
+  assert names['foggy'].dtype == jnp.uint8
+  assert (names['foggy'] != pixels).mean() > 0.5
 
 
 def test_linked_files_exist():

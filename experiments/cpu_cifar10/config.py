@@ -1,7 +1,8 @@
 r"""CIFAR-10 at the size of two CPU cores: WRN-16-1 on a JPEG archive.
 
-  python -m experiments.cpu_cifar10.run --archive=cifar10_jpeg.npz \
-    --workdir=/tmp/cpu_cifar10
+  python -m experiments.four_methods --workdir=/tmp/cpu_cifar10 \
+    --config=experiments/cpu_cifar10/config.py \
+    --config.data.path=cifar10_jpeg.npz
 
 runs the four variants; one of them is
 

@@ -3,7 +3,7 @@
   python authors_corruptions.py make_cifar_c.py IMAGES.npy FROST_FOLDER
 
 Needs none of this project, but the libraries of 2019: numpy<2, scipy<1.12,
-scikit-image<0.22, opencv-python-headless, Pillow<10, Wand and ImageMagick 6.
+scikit-image>=0.20, opencv-python-headless, Pillow<10, Wand and ImageMagick 6.
 Of the script only the functions and classes are taken, so that it writes no
 files. Reads lines `NAME SEVERITY` and answers each with the CPU seconds per
 image of one pass over the images.
@@ -28,8 +28,13 @@ def load(path):
   import wand.image
   from PIL import Image as PILImage
   from scipy.ndimage import map_coordinates, zoom
-  from skimage.filters import gaussian
+  from skimage import filters
   from wand.api import library
+
+  def gaussian(image, *arguments, multichannel=False, **options):
+    # As the argument was called until scikit-image 0.20.
+    axis = -1 if multichannel else None
+    return filters.gaussian(image, *arguments, channel_axis=axis, **options)
 
   names = {
     'np': np,

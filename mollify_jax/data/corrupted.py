@@ -1,11 +1,12 @@
 """The corrupted test sets: every test image under 15 or 19 corruptions.
 
-They are read from either of
+They are read from one of
 
   DATA_DIR/cifar10_corrupted/gaussian_noise_1/VERSION   as tfds prepares them
   PATH/gaussian_noise.npy   PATH/labels.npy             the official layout,
       uint8[5 N, H, W, C] with the severities one after the other, mapped
       into memory and not read before it is used
+  PATH/gaussian_noise/1/CLASS/*.JPEG                    as ImageNet-C unpacks
 
 The second is also what `mollify_jax.corruptions.make` writes, of any data set;
 its folders have a manifest.json, and the published ones have none.
@@ -26,7 +27,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mollify_jax.data import corrupted_manifest, dataset, tfds_source
+from mollify_jax.data import corrupted_manifest, dataset, folder, tfds_source
 from mollify_jax.data.facts import (
   BENCHMARK_CORRUPTIONS,
   CORRUPTED,
@@ -43,6 +44,10 @@ LABELS = 'labels.npy'
 # Ends a message about a folder that is whole, but not of these images.
 _MAKE_ANOTHER = (
   'make one of these test images with `python -m mollify_jax.corruptions.make`'
+)
+_TINY_FROST = (
+  'the frost images of Zenodo record 2536630 are of 1,000 classes, record '
+  '8206060 has them right'
 )
 _TFDS_NAMES = {file: name for name, file in FILE_NAMES.items()}
 
@@ -326,10 +331,7 @@ class CorruptedFolder:
       return f'run `{self.manifest.command}` again'
     if file == 'frost' and 'tiny' in self.title.lower():
       # Record 2536630 has the frost images of all of ImageNet.
-      return (
-        'the frost images of Zenodo record 2536630 are of 1,000 classes, '
-        'record 8206060 has them right'
-      )
+      return _TINY_FROST
     return 'copy it again'
 
   def _why_missing(self, file: str) -> str:
@@ -471,6 +473,96 @@ class CorruptedTestSet:
         self.name, f'{corruption}_{severity}', self._path
       )
     return self._folder.load(corruption, severity)
+
+
+class CorruptedTree:
+  """Folders of images, PATH/CORRUPTION/SEVERITY/CLASS, as ImageNet-C has them.
+
+  Attributes:
+    title: `NAME-C`.
+    path: the folder.
+  """
+
+  def __init__(
+    self,
+    path: str | os.PathLike,
+    name: str,
+    *,
+    class_names: Sequence[str],
+    num_examples: int,
+  ):
+    """Lists nothing yet.
+
+    Args:
+      path: the folder, of all corruptions or of the folders that the archives
+        unpack to (noise, blur, weather, digital, extra).
+      name: of the clean data set.
+      class_names: those of the clean data set, in the order of its labels.
+      num_examples: of its test set.
+    """
+    self.path = pathlib.Path(path).expanduser()
+    self.title = f'{name}-C'
+    self._name = name
+    self._class_names = tuple(class_names)
+    self._num_examples = num_examples
+
+  @staticmethod
+  def is_at(path: str | os.PathLike) -> bool:
+    """Whether a folder looks like one."""
+    folder = pathlib.Path(path).expanduser()
+    return any(
+      any(folder.glob(f'{prefix}{file}/1'))
+      for prefix in ('', '*/')
+      for file in FILES
+    )
+
+  def source(self, corruption: str, severity: int) -> folder.FolderSource:
+    """The encoded images of one cell, for `streaming`.
+
+    Raises:
+      ValueError: an unknown corruption or severity, or other classes or
+        another number of images than the clean test set has.
+      FileNotFoundError: this one is not there.
+    """
+    file = file_name(corruption)
+    if file not in FILES:
+      raise ValueError(
+        f'unknown corruption {corruption!r} of {self.title!r}; choose from '
+        f'{", ".join(FILES)}'
+      )
+    _check_severity(severity)
+    places = [
+      place
+      for prefix in ('', '*/')
+      for place in self.path.glob(f'{prefix}{file}/{severity}')
+    ]
+    if not places:
+      raise FileNotFoundError(
+        f'{str(self.path / file / str(severity))!r} does not exist; wanted '
+        'folders CORRUPTION/SEVERITY/CLASS as in ImageNet-C'
+      )
+    files = folder.list_classes(places[0])
+    strangers = sorted(files.keys() - set(self._class_names))
+    missing = sorted(set(self._class_names) - files.keys())
+    if strangers or missing:
+      problem = (
+        f'{len(strangers)} folders that are no class of {self._name!r}, such '
+        f'as {strangers[0]!r}'
+        if strangers
+        else f'no folder of {len(missing)} classes, such as {missing[0]!r}'
+      )
+      remedy = 'unpack it again'
+      if file == 'frost' and 'tiny' in self._name:
+        remedy = _TINY_FROST
+      raise ValueError(f'{str(places[0])!r} holds {problem}; {remedy}')
+    found = sum(map(len, files.values()))
+    if found != self._num_examples:
+      raise ValueError(
+        f'{str(places[0])!r} holds {found} images, wanted '
+        f'{self._num_examples} as in the clean test set; unpack it again'
+      )
+    ordered = {name: files[name] for name in self._class_names}
+    return folder.FolderSource(places[0], self._class_names, ordered)
 
 
 def _describe(num_examples, image_shape, num_classes) -> str:

@@ -215,6 +215,15 @@ def _list_splits(
   return splits
 
 
+def list_classes(root: pathlib.Path) -> dict[str, list[str]]:
+  """class name -> files relative to root, of a folder of class folders.
+
+  Raises:
+    ValueError: no classes, or one without images; or what cannot be listed.
+  """
+  return _list_classes(root, '', [])
+
+
 def _list_classes(
   root: pathlib.Path, inner: str, skipped: list[str]
 ) -> dict[str, list[str]]:

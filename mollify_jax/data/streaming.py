@@ -29,7 +29,7 @@ from mollify_jax.data.decoding import center_crop, open_image
 if TYPE_CHECKING:
   pass
 
-CROPS = ('random', 'center')
+CROPS = ('random', 'center', 'whole')
 
 # Of torchvision's RandomResizedCrop: share of the area, and width / height.
 CROP_SCALE = (0.08, 1.0)
@@ -164,11 +164,11 @@ def eval_batches(
   process_index: int = 0,
   process_count: int = 1,
   split: str = 'test',
+  crop: str = 'center',
 ) -> Iterator[dict[str, np.ndarray]]:
   """All examples, in order, in batches of one size, as `padded_batches`.
 
-  The shorter side is resized to round(image_size * 256 / 224), then the centre
-  is cropped. Leaving the loop early ends the workers as soon as the iterator
+  Leaving the loop early ends the workers as soon as the iterator
   is dropped; `contextlib.closing` says so in the code.
 
   Args:
@@ -176,6 +176,9 @@ def eval_batches(
     batch_size: of all processes together.
     image_size: height and width of the result.
     num_workers, process_index, process_count, split: as for `StreamingFeed`.
+    crop: 'center' resizes the shorter side to round(image_size * 256 / 224)
+      and takes the centre; 'whole' resizes all of it, for images that were
+      cropped when they were stored.
 
   Returns:
     An iterator over ceil(len(source) / batch_size) batches, on every process
@@ -189,7 +192,7 @@ def eval_batches(
   """
   begin, end = _share(batch_size, process_index, process_count)
   tasks = _EvalTasks(
-    _Reader(source, split, image_size, 'center', seed=0), batch_size, begin, end
+    _Reader(source, split, image_size, crop, seed=0), batch_size, begin, end
   )
   return _evaluation(tasks, _checked_workers(num_workers))
 
@@ -279,6 +282,9 @@ class _Reader:
     size = self.image_size
     if self._crop == 'center':
       return np.asarray(center_crop(image, round(size / CENTER_SHARE), size))
+    if self._crop == 'whole':
+      whole = image.resize((size, size), Image.Resampling.BILINEAR)
+      return np.asarray(whole)
     generator = np.random.default_rng((self.seed, epoch, example, CROP_STREAM))
     left, top, wide, tall = random_box(generator, *image.size)
     # Cut first: resizing a box would look at pixels outside of it.

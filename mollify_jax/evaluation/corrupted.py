@@ -18,10 +18,14 @@ import numpy as np
 from mollify_jax import corruptions, rng
 from mollify_jax.corruptions import dispatch
 from mollify_jax.data import corrupted_manifest
-from mollify_jax.data.corrupted import CorruptedFolder, CorruptedTestSet
+from mollify_jax.data.corrupted import (
+  CorruptedFolder,
+  CorruptedTestSet,
+  CorruptedTree,
+)
 from mollify_jax.data.dataset import Dataset, StreamedDataset
 from mollify_jax.evaluation import passes
-from mollify_jax.feeds import Batch, Feed, host_batches
+from mollify_jax.feeds import Batch, Feed, StreamedFeed, host_batches
 from mollify_jax.parallel import parallelize
 
 
@@ -139,7 +143,33 @@ class CellsFromFiles:
     yield from host_batches(images, labels, self._batch_size)
 
 
-Cells = GeneratedCells | CellsFromFiles
+class CellsFromTree:
+  """Corrupted test images in folders, decoded as they are needed."""
+
+  source = 'official files'
+  seed = parameters = None
+  note = ''
+
+  def __init__(self, tree: CorruptedTree, **options: Any):
+    """Takes an opened tree, and what `feeds.StreamedFeed` takes besides."""
+    self.title = tree.title
+    self.skipped: dict[str, str] = {}
+    self._tree = tree
+    self._options = options
+
+  def batches(self, name: str, severity: int) -> Iterator[Batch]:
+    """Every test image once under one corruption."""
+    # They were cropped before they were corrupted.
+    with StreamedFeed(
+      self._tree.source(name, severity),
+      split='test',
+      eval_crop='whole',
+      **self._options,
+    ) as feed:
+      yield from feed.eval_batches()
+
+
+Cells = GeneratedCells | CellsFromFiles | CellsFromTree
 
 
 def open_cells(
@@ -152,6 +182,7 @@ def open_cells(
   seed: int,
   batch_size: int,
   same_order: bool,
+  num_workers: int = 0,
 ) -> Cells:
   """Where the corrupted images of a data set come from.
 
@@ -159,12 +190,14 @@ def open_cells(
     dataset: the clean data set.
     feed: of its test set.
     names: the corruptions that will be wanted.
-    path: a folder of .npy files in the official layout, or a data_dir of tfds
-      with the prepared set; '' generates them.
+    path: a folder of .npy files in the layout of CIFAR-10-C, or of images in
+      that of ImageNet-C, or a data_dir of tfds with the prepared set; ''
+      generates them.
     parameters, seed: of generated ones; see `GeneratedCells`.
     batch_size: over all devices.
     same_order: whether the clean images are in the order of the official
       files, so that their labels must agree one by one.
+    num_workers: processes that decode folders of images.
 
   Raises:
     ValueError, OSError: files that are missing, damaged or of another test
@@ -175,6 +208,22 @@ def open_cells(
       dataset.name, feed, dataset.image_shape, parameters=parameters, seed=seed
     )
   folder = pathlib.Path(path).expanduser()
+  if CorruptedTree.is_at(folder):
+    tree = CorruptedTree(
+      folder,
+      dataset.name,
+      class_names=dataset.class_names,
+      num_examples=dataset.num_test,
+    )
+    for name in names:
+      tree.source(name, corruptions.SEVERITIES[0])  # before hours are spent
+    return CellsFromTree(
+      tree,
+      num_classes=dataset.num_classes,
+      batch_size=batch_size,
+      image_size=dataset.image_shape[0],
+      num_workers=num_workers,
+    )
   if not any(folder.glob('*.npy')):
     files = CorruptedTestSet(f'{dataset.name}_corrupted', path)
   else:

@@ -51,9 +51,9 @@ class EvalOptions:
     corruptions: of the -C evaluation after training: `benchmark` (the fifteen,
       for reporting), `extra` (the four, for choosing hyperparameters), `all`,
       `none`, or names with commas between.
-    corrupted_path: a folder of .npy files in the layout of CIFAR-10-C, or the
-      data_dir of tfds where the corrupted set is prepared; '' generates the
-      images on the devices.
+    corrupted_path: a folder of .npy files in the layout of CIFAR-10-C, one of
+      images in that of ImageNet-C, or the data_dir of tfds where the corrupted
+      set is prepared; '' generates the images on the devices.
     corruption_parameters: of generated ones, `cifar`, `tiny_imagenet` or
       `imagenet`; `auto` takes the set made for the nearest image size.
     save_logits: also write those of every pass, to logits.npz.

@@ -1,5 +1,6 @@
 """The evaluation of a run: which passes, and what is written of them."""
 
+import contextlib
 import os
 import tempfile
 import zipfile
@@ -10,6 +11,7 @@ import jax
 import numpy as np
 from flax import linen as nn
 
+from mollify_jax import parallel
 from mollify_jax.corruptions.severities import (
   CORRUPTIONS,
   SEVERITIES,
@@ -27,6 +29,16 @@ from mollify_jax.feeds import Feed
 from mollify_jax.progress import Progress
 from mollify_jax.training.config import RunSpec
 from mollify_jax.training.state import TrainState
+
+
+# What an evaluation leaves if it had corruptions.
+_OPTIONAL_FILES = (
+  'corruptions.csv',
+  'corruptions.md',
+  'corruptions.tex',
+  'corruptions.png',
+  'severities.png',
+)
 
 
 class Evaluator:
@@ -65,6 +77,11 @@ class Evaluator:
         seed=spec.eval.seed,
         batch_size=feed.batch_size,
         same_order=spec.data.name in ('archive', 'folder', 'digits'),
+        num_workers=spec.data.num_workers,
+      )
+      parallel.check_equal(
+        'the corruptions that they have images or textures of',
+        (self._cells.title, sorted(self._cells.skipped)),
       )
     self._score = passes.make_scoring(
       model, self._spec, keep_logits=spec.eval.save_logits
@@ -72,13 +89,14 @@ class Evaluator:
 
   def clean(self, state: TrainState) -> dict[str, float]:
     """Scalar metrics on the clean test set."""
-    figures, _ = passes.run_pass(
-      self._score,
-      state.variables(),
-      self._feed.eval_batches(),
-      passes.Condition(),
-      seed=self._options.seed,
-    )
+    with contextlib.closing(self._feed.eval_batches()) as batches:
+      figures, _ = passes.run_pass(
+        self._score,
+        state.variables(),
+        batches,
+        passes.Condition(),
+        seed=self._options.seed,
+      )
     return {name: figures[name] for name in ('error', 'nll', 'brier', 'ece')}
 
   def everything(self, state: TrainState, directory: Path) -> dict[str, Any]:
@@ -141,7 +159,15 @@ class Evaluator:
     return {'conditions': records, 'corrupted': record}
 
   def draw(self, directory: Path, results: dict[str, Any]) -> None:
-    """The tables and pictures of a run, beside its results.json."""
+    """The tables and pictures of a run, beside its results.json.
+
+    Those of an earlier evaluation go: they are not of these results.
+    """
+    stale = list(_OPTIONAL_FILES)
+    if not self._options.save_logits:
+      stale.append('logits.npz')
+    for name in stale:
+      (directory / name).unlink(missing_ok=True)
     temperatures = (0.0, *self._options.temperatures)
     strip = passes.mollification_strip(
       *self._feed.first_example(), temperatures, self._spec

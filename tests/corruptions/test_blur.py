@@ -27,7 +27,7 @@ def check(ours, exact, most=1e-3):
 
 
 @pytest.mark.parametrize('shape', SHAPES)
-@pytest.mark.parametrize('sigma', [0.1, 0.4, 1.5, 6.0])
+@pytest.mark.parametrize('sigma', [0.1, 0.4, 3.0])
 def test_gaussian_is_scipys(shape, sigma):
   image = pixels(shape)
   exact = scipy.ndimage.gaussian_filter(

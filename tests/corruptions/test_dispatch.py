@@ -66,7 +66,7 @@ def test_parameters_are_the_published_ones():
 
 def test_batch_is_a_loop_and_jit_is_eager():
   images = pixels(3, 16, 20, 3)
-  for name in ('impulse_noise', 'motion_blur', 'fog', 'contrast'):
+  for name in ('impulse_noise', 'motion_blur', 'contrast'):
     keys = corruptions.cell_keys(1, name, 2, jnp.arange(3))
     together = corruptions.corrupt_batch(keys, images, name, 2)
     assert together.dtype == jnp.uint8
@@ -78,6 +78,7 @@ def test_batch_is_a_loop_and_jit_is_eager():
       assert (difference > 0).mean() < 0.01
 
 
+@pytest.mark.slow
 def test_draws_and_kernels_apart_are_the_same_as_together():
   image, key = pixels(12, 12, 3), jax.random.key(3)
   for name in ('glass_blur', 'snow', 'shot_noise'):

@@ -87,6 +87,7 @@ def test_step_limits():
   assert (quantisation_steps(1) == 255).all()
 
 
+@pytest.mark.slow
 def test_jit_is_eager_and_vmap_is_loop():
   images = sample_images((10, 18, 3))[:2]
   loop = [compress_jpeg(image, quality=70) for image in images]

@@ -104,6 +104,7 @@ def failure(capsys, *args, **kwargs):
 # The kernels themselves.
 
 
+@pytest.mark.slow
 def test_the_layout_is_the_official_one(tmp_path):
   out = tmp_path / 'set'
   assert run(out) == 0

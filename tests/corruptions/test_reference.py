@@ -205,6 +205,7 @@ def check_explicit(corruption_arrays, name, size):
   )
 
 
+@pytest.mark.slow
 def test_fog_of_the_reference_has_this_height_map(corruption_arrays):
   arrays = corruption_arrays('explicit', 32)
   for case, severity in enumerate(arrays['fog__severity']):

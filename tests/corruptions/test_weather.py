@@ -148,6 +148,7 @@ def test_snow_is_the_definition():
   np.testing.assert_allclose(ours, exact, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_snow_falls_downwards_and_lies_on_grey_images_too():
   (_, degrees) = jax.vmap(lambda k: weather.draw_snow(k, (4, 4, 1)))(
     jax.random.split(jax.random.key(0), 500)

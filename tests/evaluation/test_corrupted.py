@@ -1,9 +1,12 @@
 """The -C evaluation: generated and read cells against each image by itself."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 from mollify_jax import corruptions, metrics, parallel
 from mollify_jax.corruptions import textures, weather
@@ -195,3 +198,51 @@ def test_frost_that_cannot_be_had_is_skipped_and_said(
   )
   assert 'pip install' in record['skipped']['frost']
   assert {cell['corruption'] for cell in record['cells']} == {'contrast'}
+
+
+def write_tree(root, dataset, names=('fog', 'blur/glass_blur')):
+  """Images in folders, as ImageNet-C unpacks; each cell of its own colour."""
+  for number, name in enumerate(names):
+    for severity in corruptions.SEVERITIES:
+      for index, label in enumerate(dataset.test_labels):
+        folder = root / name / str(severity) / 'abcd'[label]
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = np.full((9, 9, 3), 40 * severity + 20 * number, np.uint8)
+        Image.fromarray(pixels).save(folder / f'{index:02d}.png')
+
+
+def test_folders_of_images_are_read_whole(dataset, network, tmp_path):
+  """Not cropped again: they were cropped before they were corrupted."""
+  square = dataclasses.replace(
+    dataset,
+    train_images=dataset.train_images[:, :9, :9],
+    test_images=dataset.test_images[:, :9, :9],
+  )
+  write_tree(tmp_path, dataset)
+  cells = open_cells(square, ('fog', 'glass_blur'), tmp_path)
+  assert (cells.title, cells.source) == ('shapes-C', 'official files')
+  batches = list(cells.batches('glass_blur', 3))
+  images = np.concatenate([batch.image[0] for batch in batches])
+  mask = np.concatenate([batch.mask[0] for batch in batches])
+  assert images.shape[1:] == (9, 9, 3)
+  assert (images[mask] == 140).all()
+  labels = np.concatenate([batch.label[0] for batch in batches])[mask]
+  assert (
+    np.bincount(labels).tolist() == np.bincount(dataset.test_labels).tolist()
+  )
+  with pytest.raises(FileNotFoundError, match='as in ImageNet-C'):
+    open_cells(square, ('snow',), tmp_path)
+  (tmp_path / 'fog' / '1' / 'a' / '00.png').unlink()
+  with pytest.raises(ValueError, match='holds 10 images, wanted 11'):
+    open_cells(square, ('fog',), tmp_path)
+  (tmp_path / 'fog' / '1' / 'a').rename(tmp_path / 'fog' / '1' / 'n01')
+  with pytest.raises(ValueError, match='1 folders that are no class'):
+    open_cells(square, ('fog',), tmp_path)
+
+
+def test_the_frost_of_tiny_imagenet_c_is_named(dataset, tmp_path):
+  tiny = dataclasses.replace(dataset, name='tiny_imagenet')
+  write_tree(tmp_path, dataset, names=('frost',))
+  (tmp_path / 'frost' / '1' / 'a').rename(tmp_path / 'frost' / '1' / 'n9')
+  with pytest.raises(ValueError, match='record 8206060 has them right'):
+    open_cells(tiny, ('frost',), tmp_path)

@@ -302,6 +302,10 @@ def test_corruptions_are_evaluated_written_and_evaluated_again(
   assert again['config']['eval']['corruptions'] == 'saturate'
   assert (workdir / 'config.json').read_bytes() == before
   assert (workdir / 'metrics.jsonl').read_bytes() == lines
+  left = {path.name for path in workdir.iterdir()}
+  assert 'corruptions.csv' in left
+  # The fifteen and the logits belonged to the other evaluation.
+  assert not left & {'severities.png', 'corruptions.tex', 'logits.npz'}
   stored = json.loads((workdir / 'results.json').read_text())
   assert stored['corrupted'] == again['corrupted']
 
