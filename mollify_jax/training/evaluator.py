@@ -30,7 +30,6 @@ from mollify_jax.progress import Progress
 from mollify_jax.training.config import RunSpec
 from mollify_jax.training.state import TrainState
 
-
 # What an evaluation leaves if it had corruptions.
 _OPTIONAL_FILES = (
   'corruptions.csv',
