@@ -46,14 +46,6 @@ def run_method(method: str, config: str, workdir: Path, flags: list[str]):
   )
 
 
-def corruption_report(runs, style: str) -> str:
-  """Error, NLL and ECE of the -C evaluation, in the poster's layout."""
-  return '\n\n'.join(
-    corruption_tables.compare_runs(runs, metric, style)
-    for metric in ('error', 'nll', 'ece')
-  )
-
-
 def main():
   parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
   parser.add_argument('--config', required=True, help='FILE.py')
@@ -66,20 +58,27 @@ def main():
   if not arguments.tables_only:
     for method in METHODS:
       run_method(method, arguments.config, arguments.workdir, flags)
+  if arguments.out:
+    arguments.out.mkdir(parents=True, exist_ok=True)
   runs = [
     reports.read_results(arguments.workdir / method / 'results.json')
     for method in METHODS
   ]
-  print(reports.compare_table(runs))
-  print()
-  print(corruption_report(runs, 'text'))
   if arguments.out:
-    out = arguments.out
-    out.mkdir(exist_ok=True)
-    reports.write_json(out / 'results.json', runs)
-    plots.draw_comparison(out / 'comparison.png', runs)
-    tables = corruption_report(runs, 'markdown')
-    reports.write_whole(out / 'corruptions.md', f'{tables}\n'.encode())
+    reports.write_json(arguments.out / 'results.json', runs)
+    plots.draw_comparison(arguments.out / 'comparison.png', runs)
+  print(reports.compare_table(runs))
+  if all('corrupted' in run for run in runs):
+    report_corruptions(runs, arguments.out)
+
+
+def report_corruptions(runs, out: Path | None) -> None:
+  """Error, NLL and ECE of the -C evaluation, in the poster's layout."""
+  print(f'\n{corruption_tables.compare_metrics(runs)}')
+  if out:
+    for style, ending in (('markdown', 'md'), ('latex', 'tex')):
+      text = corruption_tables.compare_metrics(runs, style)
+      reports.write_whole(out / f'corruptions.{ending}', f'{text}\n'.encode())
     corruption_plots.draw_severity_curves(out / 'severities.png', runs)
 
 

@@ -114,8 +114,8 @@ def shuffle_glass(
       the visited pixels in the order of the visits, rows and columns
       descending from H - d and W - d; each in [-d, d).
     sigma: of both Gaussians in pixels, static.
-    max_delta: d, static.
-    iterations: static.
+    max_delta: d, static, >= 1.
+    iterations: static, >= 1.
 
   Returns:
     float32[H, W, C] in [0, 255], not truncated.
@@ -136,6 +136,8 @@ def shuffle_glass(
   # The shuffle does not look at colours: it moves positions, and the image is
   # looked up once.
   source = jnp.arange(height * width, dtype=jnp.int32).reshape(height, width)
+  # A loop carries what its body returns: under shard_map, of this device.
+  source += 0 * pixels[..., 0].astype(jnp.int32)
   for iteration in range(iterations):
     dx, dy = jnp.moveaxis(
       offsets[iteration, ::-1, ::-1].astype(jnp.int32), 2, 0
@@ -215,7 +217,7 @@ def motion_blur(
 def draw_motion(key: jax.Array, shape: tuple[int, ...]) -> tuple[jax.Array]:
   """The randomness of `motion_blur`: (float32[] degrees,)."""
   low, high = MOTION_DEGREES
-  return (jax.random.uniform(key, minval=low, maxval=high),)
+  return (jax.random.uniform(key, (), jnp.float32, low, high),)
 
 
 def smear_levels(
@@ -235,7 +237,7 @@ def smear_levels(
   padded = jnp.pad(pixels, ((reach, reach), (reach, reach), (0, 0)), 'edge')
   total = jnp.zeros_like(pixels)
   for tap in range(taps):
-    start = (reach + rows[tap], reach + columns[tap], 0)
+    start = reach + rows[tap], reach + columns[tap], jnp.int32(0)
     window = jax.lax.dynamic_slice(padded, start, (height, width, channels))
     # 257 takes 8 bits to 16.
     total += window * np.float32(257 * weights[tap])
@@ -257,7 +259,7 @@ def _tie_nudges(taps: int) -> np.ndarray:
 
 
 def zoom_blur(image: jax.Array, *, stop: float, step: float) -> jax.Array:
-  """Averages the image with its centre zooms at 1, 1 + step, ... < stop.
+  """Averages the image with its centre zooms at 1, 1 + step, ..., ~ stop.
 
   Factor 1 is among them, so the image itself counts twice.
 

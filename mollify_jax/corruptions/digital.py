@@ -27,14 +27,14 @@ def reduce_contrast(image: jax.Array, *, factor: float) -> jax.Array:
   check_pixels(image, 'reduce_contrast')
   if not factor >= 0:
     raise ValueError(f'factor must be >= 0, got {factor!r}; 1 changes nothing')
-  pixels = jnp.asarray(image)
-  height, width, _ = pixels.shape
-  # An exact sum, so that a flat image keeps its very values: rounded a little
-  # downwards they would lose a grey level to truncation.
-  total = jnp.sum(pixels, axis=(0, 1), dtype=jnp.int32)
-  mean = total.astype(jnp.float32) / (height * width)
-  pixels = pixels.astype(jnp.float32)
-  return clip_pixels((pixels - mean) * factor + mean)
+  pixels = jnp.asarray(image).astype(jnp.int32)
+  count = pixels.shape[0] * pixels.shape[1]
+  # Differences from the mean in whole numbers (up to 8 million pixels), so that
+  # a flat image keeps its very values: a rounded mean, or a division that is
+  # compiled as a multiplication, would cost it a grey level.
+  above = pixels * count - jnp.sum(pixels, axis=(0, 1))
+  towards_mean = above.astype(jnp.float32) * np.float32((1 - factor) / count)
+  return clip_pixels(pixels.astype(jnp.float32) - towards_mean)
 
 
 def pixelate(image: jax.Array, *, scale: float) -> jax.Array:

@@ -43,7 +43,7 @@ class Kernel:
 KERNELS = MappingProxyType(
   {
     'gaussian_noise': Kernel(noise.add_gaussian_noise, noise.draw_normal),
-    'shot_noise': Kernel(noise.expose_photons_to_bits, noise.draw_bits),
+    'shot_noise': Kernel(noise.expose_photons_at, noise.draw_bits),
     'impulse_noise': Kernel(noise.replace_at_random, noise.draw_uniform),
     'defocus_blur': Kernel(blur.defocus_blur),
     'glass_blur': Kernel(
@@ -86,6 +86,9 @@ def draw_randomness(
   Returns:
     Arrays for `corrupt_with`; () for a deterministic corruption. Most depend
     on neither severity nor parameters.
+
+  Raises:
+    ValueError: an unknown name, severity or parameter set.
   """
   draw, arguments = recipe(name, severity, parameters)
   return draw(key, shape, **dict(arguments))
@@ -99,8 +102,8 @@ def recipe(
   Drawing is most of what compiling a corruption takes; severities with the
   same recipe can share it.
   """
-  kernel = KERNELS[name]
   values = _arguments(name, severity, parameters)
+  kernel = KERNELS[name]
   return kernel.draw, tuple(
     (field, values[field]) for field in kernel.draw_takes
   )
@@ -128,7 +131,7 @@ def corrupt_with(
   arguments = _arguments(name, severity, parameters)
   check_pixels(image, 'corrupt')
   _check_size(image.shape[:2], parameters)
-  if dtype not in (jnp.uint8, jnp.float32):
+  if jnp.dtype(dtype) not in (jnp.uint8, jnp.float32):
     raise ValueError(f'dtype must be uint8 or float32, got {dtype!r}')
   return KERNELS[name].apply(image, *randomness, **arguments).astype(dtype)
 
@@ -212,8 +215,8 @@ def unavailable(
     parameters: as in `corrupt`.
 
   Returns:
-    `frost`, if its photographs are not installed or smaller than the images,
-    with one line for the user; else nothing.
+    `frost`, with one line for the user, if its photographs are not installed,
+    or one of them is smaller than the images; else nothing.
 
   Raises:
     ValueError: an unknown parameter set, or one for another size.

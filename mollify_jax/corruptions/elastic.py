@@ -114,9 +114,8 @@ def draw_elastic(
   """
   # One draw for both, because drawing is most of what takes long to compile.
   height, width = shape[:2]
-  draws = jax.random.uniform(
-    key, (6 + 2 * height * width,), minval=-1.0, maxval=1.0
-  )
+  count = 6 + 2 * height * width
+  draws = jax.random.uniform(key, (count,), jnp.float32, -1.0, 1.0)
   return draws[:6].reshape(3, 2), draws[6:].reshape(2, height, width)
 
 
@@ -302,8 +301,9 @@ def warp_affine(image: jax.Array, positions: jax.Array) -> jax.Array:
     return total + (x_weight * y_weight)[..., None] * pixel
 
   # A loop, because XLA fuses what is not one with `displace` and then does it
-  # again for each of the pixels looked at there.
-  total = jnp.zeros(image.shape, jnp.float32)
+  # again for each of the pixels looked at there. It begins with zeros that are
+  # as varying over the devices of a shard_map as what is added to them.
+  total = 0.0 * image.astype(jnp.float32)
   return jax.lax.fori_loop(0, 4, add_neighbour, total)
 
 

@@ -43,6 +43,21 @@ def check_pixels(image: jax.Array, function: str) -> None:
     )
 
 
+def check_shape(
+  array: jax.Array, wanted: tuple[int, ...], what: str, function: str
+) -> None:
+  """Refuses randomness that would be broadcast instead of used as it is.
+
+  Raises:
+    ValueError: `array` has another shape than `wanted`.
+  """
+  if jnp.shape(array) != tuple(wanted):
+    raise ValueError(
+      f'{function} got {what} of shape {jnp.shape(array)!r}, wanted '
+      f'{tuple(wanted)!r}; give one image its own'
+    )
+
+
 def clip_pixels(values: jax.Array) -> jax.Array:
   """Clips to [0, 255]."""
   return jnp.clip(values, 0.0, 255.0)
@@ -52,12 +67,14 @@ def gaussian_taps(sigma: float, radius: int) -> np.ndarray:
   """exp(-i^2 / (2 sigma^2)) on -radius..radius, summing to 1.
 
   Args:
-    sigma: pixels, > 0.
+    sigma: pixels, > 0, or 0 with radius 0.
     radius: pixels, >= 0.
 
   Returns:
     float64[2 radius + 1].
   """
+  if radius == 0:
+    return np.ones(1)
   offsets = np.arange(-radius, radius + 1)
   # In SciPy's order of rounding.
   taps = np.exp(-0.5 / (sigma * sigma) * offsets**2)
@@ -152,7 +169,8 @@ def correlate_pixels(
   """
   kernel = np.asarray(kernel, np.float64)
   coarse = np.round(kernel * 2.0**14) / 2.0**14
-  exact = _correlate(image, coarse, border)
+  # Exact as it is, unless a convolution takes a transformed algorithm.
+  exact = jnp.round(_correlate(image, coarse, border) * 2.0**14) / 2.0**14
   return _join(exact, _correlate(image, kernel - coarse, border))
 
 

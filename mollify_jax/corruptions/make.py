@@ -213,6 +213,8 @@ class _Maker:
       # Parts of a file come from one environment.
       with _explaining(self._out):
         if self._parts.exists():
+          if any(self._parts.iterdir()):
+            self._say('parts made by other versions are made again')
           shutil.rmtree(self._parts)
     still_skipped = {
       name: reason for name, reason in old.skipped.items() if name not in names

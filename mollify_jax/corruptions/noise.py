@@ -12,7 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mollify_jax.corruptions.filters import check_pixels, clip_pixels
+from mollify_jax.corruptions.filters import (
+  check_pixels,
+  check_shape,
+  clip_pixels,
+)
 
 
 def add_gaussian_noise(
@@ -29,9 +33,11 @@ def add_gaussian_noise(
     float32[H, W, C] in [0, 255], not truncated.
 
   Raises:
-    ValueError, TypeError: `image` is not one image of pixels.
+    ValueError, TypeError: `image` is not one image of pixels, or `epsilon` has
+      another shape.
   """
   check_pixels(image, 'add_gaussian_noise')
+  check_shape(epsilon, image.shape, 'epsilon', 'add_gaussian_noise')
   return clip_pixels(image.astype(jnp.float32) + epsilon * (255.0 * sigma))
 
 
@@ -45,7 +51,7 @@ def gaussian_noise(
 
 def draw_normal(key: jax.Array, shape: tuple[int, ...]) -> tuple[jax.Array]:
   """The randomness of Gaussian and speckle noise: (float32[H, W, C],)."""
-  return (jax.random.normal(key, shape),)
+  return (jax.random.normal(key, shape, jnp.float32),)
 
 
 def add_speckle_noise(
@@ -62,9 +68,11 @@ def add_speckle_noise(
     float32[H, W, C] in [0, 255], not truncated; black stays black.
 
   Raises:
-    ValueError, TypeError: `image` is not one image of pixels.
+    ValueError, TypeError: `image` is not one image of pixels, or `epsilon` has
+      another shape.
   """
   check_pixels(image, 'add_speckle_noise')
+  check_shape(epsilon, image.shape, 'epsilon', 'add_speckle_noise')
   pixels = image.astype(jnp.float32)
   return clip_pixels(pixels + pixels * (epsilon * sigma))
 
@@ -92,9 +100,11 @@ def expose_photons(
     float32[H, W, C] in [0, 255], not truncated.
 
   Raises:
-    ValueError, TypeError: `image` is not one image of pixels.
+    ValueError, TypeError: `image` is not one image of pixels, or `counts` has
+      another shape.
   """
   check_pixels(image, 'expose_photons')
+  check_shape(counts, image.shape, 'counts', 'expose_photons')
   # A table, because the float64 quotient of the scripts decides on which side
   # of an integer a count falls: 255 * (n / lam) is one wherever lam divides
   # 255 n.
@@ -114,7 +124,7 @@ def shot_noise(key: jax.Array, image: jax.Array, *, lam: float) -> jax.Array:
   exact to 2^-32.
   """
   check_pixels(image, 'shot_noise')
-  return expose_photons_to_bits(image, *draw_bits(key, image.shape), lam=lam)
+  return expose_photons_at(image, *draw_bits(key, image.shape), lam=lam)
 
 
 def draw_bits(key: jax.Array, shape: tuple[int, ...]) -> tuple[jax.Array]:
@@ -122,7 +132,7 @@ def draw_bits(key: jax.Array, shape: tuple[int, ...]) -> tuple[jax.Array]:
   return (jax.random.bits(key, shape, jnp.uint32),)
 
 
-def expose_photons_to_bits(
+def expose_photons_at(
   image: jax.Array, bits: jax.Array, *, lam: float
 ) -> jax.Array:
   """`expose_photons` with the counts that uint32[H, W, C] stand for."""
@@ -141,9 +151,11 @@ def replace_impulses(image: jax.Array, mask: jax.Array) -> jax.Array:
     float32[H, W, C]; untouched values come back exactly.
 
   Raises:
-    ValueError, TypeError: `image` is not one image of pixels.
+    ValueError, TypeError: `image` is not one image of pixels, or `mask` has
+      another shape.
   """
   check_pixels(image, 'replace_impulses')
+  check_shape(mask, image.shape, 'mask', 'replace_impulses')
   pixels = image.astype(jnp.float32)
   return jnp.where(mask == 0, pixels, jnp.where(mask > 0, 255.0, 0.0))
 
@@ -159,7 +171,7 @@ def impulse_noise(
 
 def draw_uniform(key: jax.Array, shape: tuple[int, ...]) -> tuple[jax.Array]:
   """The randomness of `impulse_noise`: (float32[H, W, C] in [0, 1),)."""
-  return (jax.random.uniform(key, shape),)
+  return (jax.random.uniform(key, shape, jnp.float32),)
 
 
 def replace_at_random(
@@ -190,7 +202,11 @@ def poisson_counts(
 
   Returns:
     int32[H, W, C].
+
+  Raises:
+    ValueError: `bits` has another shape than `image`.
   """
+  check_shape(bits, image.shape, 'bits', 'poisson_counts')
   table = _poisson_table(lam)
   levels, width = table.shape
   flat = jnp.asarray(table).reshape(-1)

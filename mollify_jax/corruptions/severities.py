@@ -116,8 +116,8 @@ def parameters_for(name: str, severity: int, parameters: str) -> dict[str, Any]:
     parameters: a name in `PARAMETER_SETS`.
 
   Returns:
-    Parameter name -> value. Lengths are in pixels, angles in degrees, `sigma`
-    of noise and `add` in units of the full range (255).
+    Parameter name -> value. Lengths are in pixels and amounts in units of the
+    full range; the kernels say which is which.
 
   Raises:
     ValueError: an unknown name, severity or parameter set.

@@ -128,7 +128,7 @@ def random_spatter(
 
 def draw_spatter(key: jax.Array, shape: tuple[int, ...]) -> tuple[jax.Array]:
   """What is random in `spatter`: (float32[H, W] standard normals,)."""
-  return (jax.random.normal(key, shape[:2]),)
+  return (jax.random.normal(key, shape[:2], jnp.float32),)
 
 
 def smooth_layer(
@@ -254,8 +254,8 @@ def edge_distance(edges: jax.Array) -> jax.Array:
     length = _chamfer_length(jnp.minimum(above, below), dy)
     return jnp.minimum(distance, length)
 
-  farthest = jnp.full(edges.shape, _FARTHEST * _UNIT, jnp.float32)
-  distance = jax.lax.fori_loop(0, reach + 1, nearer, farthest)
+  distance = _chamfer_length(across, 0)
+  distance = jax.lax.fori_loop(1, reach + 1, nearer, distance)
   return _box_sum(distance.astype(jnp.int32)) // (9 * _UNIT)
 
 

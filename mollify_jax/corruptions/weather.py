@@ -11,7 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from mollify_jax.corruptions.blur import smear_levels, zoom_centre
-from mollify_jax.corruptions.filters import check_pixels, clip_pixels
+from mollify_jax.corruptions.filters import (
+  check_pixels,
+  check_shape,
+  clip_pixels,
+)
 from mollify_jax.corruptions.textures import frost_textures
 
 SNOW_DEGREES = (-135.0, -45.0)
@@ -53,6 +57,7 @@ def cover_with_snow(
     ValueError, TypeError: `image` is not one image of pixels.
   """
   check_pixels(image, 'cover_with_snow')
+  check_shape(epsilon, image.shape[:2], 'epsilon', 'cover_with_snow')
   flakes = snow_flakes(
     epsilon, loc=loc, scale=scale, zoom=zoom, threshold=threshold
   )
@@ -106,8 +111,8 @@ def draw_snow(
   normal_key, angle_key = jax.random.split(key)
   low, high = SNOW_DEGREES
   return (
-    jax.random.normal(normal_key, shape[:2]),
-    jax.random.uniform(angle_key, minval=low, maxval=high),
+    jax.random.normal(normal_key, shape[:2], jnp.float32),
+    jax.random.uniform(angle_key, (), jnp.float32, low, high),
   )
 
 
@@ -140,15 +145,13 @@ def add_frost(
     ValueError, TypeError: `image` is not one image of pixels.
   """
   check_pixels(image, 'add_frost')
+  check_shape(texture, (*image.shape[:2], 3), 'a texture', 'add_frost')
   texture = texture.astype(jnp.float32)
   if image.shape[2] == 1:
     texture = grey_level(texture)
-  # In hundredths, which are whole numbers and exact.
-  weights = round(100 * image_weight), round(100 * frost_weight)
-  total = image.astype(jnp.float32) * weights[0] + texture * weights[1]
-  value = total / 100
+  value = image.astype(jnp.float32) * image_weight + texture * frost_weight
   if image.shape[2] == 3:
-    # A sum that is a whole number may fall short of it in float64.
+    # Whether a sum that is a whole number falls short of it is for float64.
     table = jnp.asarray(_frosted_levels(image_weight, frost_weight))
     level = table[image.astype(jnp.int32) * 256 + texture.astype(jnp.int32)]
     value = jnp.clip(value, level, level + (1 - 2.0**-15))
@@ -203,8 +206,8 @@ def draw_frost(
   """The randomness of `frost`: (int32[] texture, float32[2] in [0, 1))."""
   texture_key, place_key = jax.random.split(key)
   return (
-    jax.random.randint(texture_key, (), 0, 5),
-    jax.random.uniform(place_key, (2,)),
+    jax.random.randint(texture_key, (), 0, 5, jnp.int32),
+    jax.random.uniform(place_key, (2,), jnp.float32),
   )
 
 
@@ -234,15 +237,19 @@ def frost_at(
   stack, sizes = _stacked_textures(texture_scale)
   smallest = sizes.min(axis=0)
   if height > smallest[0] or width > smallest[1]:
+    remedy = "take the parameter set 'imagenet'"
+    if texture_scale == 1:
+      remedy = 'there are no larger ones'
     raise TextureTooSmallError(
-      f'frost at texture scale {texture_scale} takes images of at most '
-      f'{smallest[0]}x{smallest[1]} pixels, got {height}x{width}; take the '
-      "parameter set of larger images, for instance 'imagenet'"
+      f'frost with textures of scale {texture_scale:g} takes images of at most '
+      f'{smallest[0]}x{smallest[1]} pixels, got {height}x{width}; {remedy}'
     )
   room = np.maximum(sizes - np.array([height, width]), 1).astype(np.float32)
   row, column = (place * jnp.asarray(room)[texture]).astype(jnp.int32)
   crop = jax.lax.dynamic_slice(
-    jnp.asarray(stack), (texture, row, column, 0), (1, height, width, 3)
+    jnp.asarray(stack),
+    (jnp.asarray(texture, jnp.int32), row, column, jnp.int32(0)),
+    (1, height, width, 3),
   )
   return add_frost(
     image, crop[0], image_weight=image_weight, frost_weight=frost_weight
@@ -268,11 +275,13 @@ def add_fog(
     ValueError, TypeError: `image` is not one image of pixels.
   """
   check_pixels(image, 'add_fog')
+  check_shape(heightmap, image.shape[:2], 'a heightmap', 'add_fog')
   pixels = image.astype(jnp.float32)
   thick = 255.0 * amount
   brightest = pixels.max()
   fogged = (pixels + heightmap[..., None] * thick) * brightest
-  return clip_pixels(fogged / (brightest + thick))
+  # A black image stays black also where there is no fog.
+  return clip_pixels(fogged / jnp.maximum(brightest + thick, 1e-3))
 
 
 def fog(
@@ -289,7 +298,7 @@ def draw_plasma(
 ) -> tuple[jax.Array]:
   """The randomness of `fog`: (float32[side^2 - 1] in [-1, 1),)."""
   draws = _plasma_side(shape, grid) ** 2 - 1
-  return (jax.random.uniform(key, (draws,), minval=-1.0, maxval=1.0),)
+  return (jax.random.uniform(key, (draws,), jnp.float32, -1.0, 1.0),)
 
 
 def add_plasma_fog(
@@ -312,6 +321,8 @@ def add_plasma_fog(
     ValueError, TypeError: `image` is not one image of pixels.
   """
   check_pixels(image, 'add_plasma_fog')
+  count = _plasma_side(image.shape, grid) ** 2 - 1
+  check_shape(draws, (count,), 'draws', 'add_plasma_fog')
   height, width, _ = image.shape
   heightmap = plasma(draws, decay=decay)[:height, :width]
   return add_fog(image, heightmap, amount=amount)

@@ -421,6 +421,34 @@ class CorruptedTestSet:
         str(self._folder.path / LABELS), self._folder.labels, self.num_classes
       )
 
+  def check(
+    self, corruptions: Sequence[str], labels: np.ndarray | None = None
+  ) -> None:
+    """Refuses what is not there, before hours are spent.
+
+    Args:
+      corruptions: which will be loaded.
+      labels: int[N] of the clean test set, to compare their number.
+
+    Raises:
+      FileNotFoundError: one of them is not there at all severities.
+      ValueError: the clean test set has another size.
+    """
+    there = self.corruptions
+    for corruption in corruptions:
+      if file_name(corruption) not in there:
+        raise FileNotFoundError(
+          f'{corruption!r} of {self.name!r} is not prepared at all severities; '
+          f'there is {", ".join(there) or "none"}; prepare it with `python -m '
+          f'mollify_jax.data.prepare {self.name}`'
+        )
+    if labels is not None and len(labels) != self.clean.test_examples:
+      raise ValueError(
+        f'{self.name!r} has {self.clean.test_examples} images per corruption, '
+        f'and the clean test set here {len(labels)}; evaluate on all of it '
+        '(test_examples=0)'
+      )
+
   @property
   def title(self) -> str:
     return self._folder.title if self._folder else f'{self.facts.clean}-C'
@@ -516,6 +544,16 @@ class CorruptedTree:
       for file in FILES
     )
 
+  def check(self, corruptions: Sequence[str]) -> None:
+    """Refuses what `source` would refuse, before hours are spent.
+
+    Every severity is looked for, and the lightest is listed.
+    """
+    for corruption in corruptions:
+      for severity in SEVERITIES:
+        self._place(file_name(corruption), severity)
+      self.source(corruption, SEVERITIES[0])
+
   def source(self, corruption: str, severity: int) -> folder.FolderSource:
     """The encoded images of one cell, for `streaming`.
 
@@ -531,17 +569,8 @@ class CorruptedTree:
         f'{", ".join(FILES)}'
       )
     _check_severity(severity)
-    places = [
-      place
-      for prefix in ('', '*/')
-      for place in self.path.glob(f'{prefix}{file}/{severity}')
-    ]
-    if not places:
-      raise FileNotFoundError(
-        f'{str(self.path / file / str(severity))!r} does not exist; wanted '
-        'folders CORRUPTION/SEVERITY/CLASS as in ImageNet-C'
-      )
-    files = folder.list_classes(places[0])
+    place = self._place(file, severity)
+    files = folder.list_classes(place)
     strangers = sorted(files.keys() - set(self._class_names))
     missing = sorted(set(self._class_names) - files.keys())
     if strangers or missing:
@@ -554,15 +583,33 @@ class CorruptedTree:
       remedy = 'unpack it again'
       if file == 'frost' and 'tiny' in self._name:
         remedy = _TINY_FROST
-      raise ValueError(f'{str(places[0])!r} holds {problem}; {remedy}')
+      raise ValueError(f'{str(place)!r} holds {problem}; {remedy}')
     found = sum(map(len, files.values()))
     if found != self._num_examples:
       raise ValueError(
-        f'{str(places[0])!r} holds {found} images, wanted '
+        f'{str(place)!r} holds {found} images, wanted '
         f'{self._num_examples} as in the clean test set; unpack it again'
       )
     ordered = {name: files[name] for name in self._class_names}
-    return folder.FolderSource(places[0], self._class_names, ordered)
+    return folder.FolderSource(place, self._class_names, ordered)
+
+  def _place(self, file: str, severity: int) -> pathlib.Path:
+    places = [
+      place
+      for prefix in ('', '*/')
+      for place in sorted(self.path.glob(f'{prefix}{file}/{severity}'))
+    ]
+    if not places:
+      raise FileNotFoundError(
+        f'{str(self.path / file / str(severity))!r} does not exist; wanted '
+        'folders CORRUPTION/SEVERITY/CLASS as in ImageNet-C'
+      )
+    if len(places) > 1:
+      raise ValueError(
+        f'{str(places[0])!r} and {str(places[1])!r} are the same corruption '
+        'and severity; move one of them away'
+      )
+    return places[0]
 
 
 def _describe(num_examples, image_shape, num_classes) -> str:
@@ -591,6 +638,11 @@ def _severities_missing(array: np.ndarray, count: int) -> str:
   if rows % count or rows // count == repeats or not rows:
     return ''
   found = rows // count
+  if found % repeats == 0:
+    return (
+      f' (it is of {found // repeats} times as many images; the clean test set '
+      f'was cut to {count})'
+    )
   problem = 'a missing severity' if found < repeats else 'too many severities'
   return f' ({problem}: {found} times {count} rows, not {repeats} times)'
 

@@ -208,6 +208,11 @@ def open_cells(
       dataset.name, feed, dataset.image_shape, parameters=parameters, seed=seed
     )
   folder = pathlib.Path(path).expanduser()
+  if not folder.is_dir():
+    raise FileNotFoundError(
+      f'config.eval.corrupted_path={path!r} is not a folder; name one of '
+      "corrupted images, or '' to generate them"
+    )
   if CorruptedTree.is_at(folder):
     tree = CorruptedTree(
       folder,
@@ -215,8 +220,7 @@ def open_cells(
       class_names=dataset.class_names,
       num_examples=dataset.num_test,
     )
-    for name in names:
-      tree.source(name, corruptions.SEVERITIES[0])  # before hours are spent
+    tree.check(names)  # before hours are spent
     return CellsFromTree(
       tree,
       num_classes=dataset.num_classes,
@@ -224,15 +228,17 @@ def open_cells(
       image_size=dataset.image_shape[0],
       num_workers=num_workers,
     )
-  if not any(folder.glob('*.npy')):
-    files = CorruptedTestSet(f'{dataset.name}_corrupted', path)
+  # Of a stream nobody has read the images or labels.
+  clean = (
+    (dataset.test_images, dataset.test_labels)
+    if isinstance(dataset, Dataset)
+    else None
+  )
+  published = f'{dataset.name}_corrupted'
+  if (folder / published).is_dir():
+    files = CorruptedTestSet(published, path)
+    files.check(names, labels=clean[1] if clean else None)
   else:
-    # Of a stream nobody has read the images or labels.
-    clean = (
-      (dataset.test_images, dataset.test_labels)
-      if isinstance(dataset, Dataset)
-      else None
-    )
     files = CorruptedFolder(
       folder,
       dataset.name,
@@ -243,11 +249,11 @@ def open_cells(
       num_classes=dataset.num_classes,
       fingerprint=corrupted_manifest.fingerprint(*clean) if clean else '',
     )
-  cells = CellsFromFiles(files, batch_size=batch_size)
-  for name in names:
-    if name not in cells.skipped:
-      files.load(name, corruptions.SEVERITIES[0])  # before hours are spent
-  return cells
+    skipped = files.manifest.skipped if files.manifest else ()
+    wanted = [name for name in names if name not in skipped]
+    if wanted:
+      files.check(wanted, checksums=True)
+  return CellsFromFiles(files, batch_size=batch_size)
 
 
 def evaluate(
@@ -256,7 +262,7 @@ def evaluate(
   cells: Cells,
   names: Sequence[str],
   *,
-  on_cell: Callable[[str, int, np.ndarray | None], None],
+  on_cell: Callable[[str, int, dict[str, np.ndarray] | None], None],
 ) -> dict[str, Any]:
   """Passes over all cells.
 
@@ -266,7 +272,7 @@ def evaluate(
     cells: where the images come from.
     names: of the corruptions.
     on_cell: called after each pass with the corruption, its severity and the
-      logits, if `score` keeps them.
+      examples of `passes.run_pass`.
 
   Returns:
     The record `corrupted` of a result: `title`, `source`, `parameters`,
@@ -279,11 +285,11 @@ def evaluate(
       continue
     for severity in corruptions.SEVERITIES:
       with contextlib.closing(cells.batches(name, severity)) as batches:
-        figures, logits = passes.run_pass(
+        figures, examples = passes.run_pass(
           score, variables, batches, passes.Condition(), seed=0
         )
       records.append({'corruption': name, 'severity': severity, **figures})
-      on_cell(name, severity, logits)
+      on_cell(name, severity, examples)
   return {
     'title': cells.title,
     'source': cells.source,

@@ -66,6 +66,8 @@ METRICS = MappingProxyType(
 )
 
 STYLES = ('text', 'markdown', 'latex')
+# The metrics that are compared where none is named.
+_COMPARED = ('error', 'nll', 'ece')
 
 # Of AlexNet in percent, each corruption averaged over its severities: what
 # mCE on ImageNet-C is relative to (Hendrycks & Dietterich 2019; with the digits
@@ -390,6 +392,15 @@ def compare_runs(
   return _RENDERERS[style](title, names, columns, notes)
 
 
+def compare_metrics(
+  runs: Sequence[Mapping[str, Any]],
+  style: str = 'text',
+  metrics: Sequence[str] = _COMPARED,
+) -> str:
+  """The tables of `compare_runs`, one after the other."""
+  return '\n\n'.join(compare_runs(runs, name, style) for name in metrics)
+
+
 def write_csv(path: str | os.PathLike, results: Mapping[str, Any]) -> None:
   """Writes every cell in full precision: a line each, clean first.
 
@@ -438,8 +449,7 @@ def write_tables(
   # All are made before any is written.
   texts = {'corruptions.md': format_run(results, 'markdown')}
   if summarize(results)['mean_15']['count']:
-    tables = [compare_runs([results], name, 'latex') for name in _COMPARED]
-    texts['corruptions.tex'] = '\n\n'.join(tables)
+    texts['corruptions.tex'] = compare_metrics([results], 'latex')
   write_csv(directory / 'corruptions.csv', results)
   for name, text in texts.items():
     reports.write_whole(directory / name, f'{text}\n'.encode())
@@ -453,7 +463,7 @@ def describe(*runs: Mapping[str, Any]) -> str:
     return ', '.join(dict.fromkeys(str(each.get(name)) for each in sets))
 
   words = all_of('source')
-  if words == 'generated':
+  if not any(map(_is_published, sets)):
     words += f', {all_of("parameters")} parameters, seed {all_of("seed")}'
   return f'{sets[0]["title"]} ({words})'
 
@@ -478,10 +488,6 @@ def show(metric: str, value: float | None) -> str:
   return METRICS[metric].show(value) if math.isfinite(value) else '-'
 
 
-# The metrics that are compared where none is named.
-_COMPARED = ('error', 'nll', 'ece')
-
-
 class _Column(NamedTuple):
   """One column of the wide table: its group, head, and (text, is best)."""
 
@@ -490,16 +496,22 @@ class _Column(NamedTuple):
   cells: list[tuple[str, bool]]
 
 
+def _is_published(corrupted):
+  """Whether the images were published: then all have the same parameters."""
+  return corrupted.get('source') in ('official files', 'tfds')
+
+
 def _facts(results):
   """What must be the same in runs that are compared."""
   found = cells(results)
   corrupted = results['corrupted']
-  generated = corrupted.get('source') == 'generated'
   return {
     'data sets': results['dataset'],
     'test sets': corrupted['title'],
-    # Published files were made with one set, whatever the record says.
-    'parameters': corrupted.get('parameters') if generated else None,
+    'clean images': results.get('data_fingerprint'),
+    'parameters': (
+      None if _is_published(corrupted) else corrupted.get('parameters')
+    ),
     'numbers of images': next(iter(found.values())).get('n'),
   }
 
@@ -873,7 +885,7 @@ def main(arguments: Sequence[str]) -> int:
       text = format_run(runs[0], style)
     else:
       metrics = _COMPARED if metric is None else (metric,)
-      text = '\n\n'.join(compare_runs(runs, name, style) for name in metrics)
+      text = compare_metrics(runs, style, metrics)
   except (OSError, ValueError) as error:
     print(f'error: {error}', file=sys.stderr)
     return 1

@@ -172,8 +172,8 @@ def make_scoring(
   Returns:
     score(variables, seed, corruption, t, *batch) -> (sums, rows) with a
     `feeds.Batch`: the sums added over devices; the rows, one per example of
-    the whole batch in its order, `index`, `mask`, `confidence`, `correct` and
-    `logits`.
+    the whole batch in its order, `index`, `mask`, `label`, `confidence`,
+    `correct` and `logits`.
   """
 
   def body(variables, seed, corruption, t, image, label, index, mask):
@@ -185,7 +185,7 @@ def make_scoring(
     logits = model.apply(variables, pixels, train=False)
     sums = metrics.batch_sums(logits, label, mask, spec.num_classes)
     scores = metrics.score_examples(logits, label, spec.num_classes)
-    rows = {'index': index, 'mask': mask, **scores._asdict()}
+    rows = {'index': index, 'mask': mask, 'label': label, **scores._asdict()}
     if keep_logits:
       rows['logits'] = logits[:, : spec.num_classes].astype(jnp.float32)
     return jax.lax.psum(sums, AXIS), gather(rows)
@@ -202,7 +202,7 @@ def run_pass(
   condition: Condition,
   *,
   seed: int,
-) -> tuple[dict[str, Any], np.ndarray | None]:
+) -> tuple[dict[str, Any], dict[str, np.ndarray] | None]:
   """One pass over a test set; no example is dropped, none counted twice.
 
   Args:
@@ -213,9 +213,10 @@ def run_pass(
     seed: of the noise.
 
   Returns:
-    (figures, logits): those of `metrics.finalize`, `adaptive_ece`,
-    `ece_batch100` and the bins of reliability diagrams; and float32[N, K] in
-    the order of the test set, or None if `score` does not keep them.
+    (figures, examples): those of `metrics.finalize`, `adaptive_ece`,
+    `ece_batch100` and the bins of reliability diagrams; and `logits`
+    float32[N, K] and `label` int32[N] in the order of the test set, or None
+    if `score` does not keep them.
   """
   scalars = (
     np.int32(seed),
@@ -239,7 +240,9 @@ def run_pass(
     'ece_batch100': metrics.ece_over_batches(scores, 100),
     'bins': metrics.reliability(sums),
   }
-  return figures, in_order('logits') if 'logits' in rows else None
+  if 'logits' not in rows:
+    return figures, None
+  return figures, {name: in_order(name) for name in ('logits', 'label')}
 
 
 def run_conditions(
@@ -250,8 +253,8 @@ def run_conditions(
   spec: EvalSpec,
   *,
   seed: int,
-  on_pass: Callable[[Condition, np.ndarray | None], None] = (
-    lambda condition, logits: None
+  on_pass: Callable[[Condition, dict[str, np.ndarray] | None], None] = (
+    lambda condition, examples: None
   ),
 ) -> list[dict[str, Any]]:
   """Evaluates every condition on a feed's test set.
@@ -263,7 +266,8 @@ def run_conditions(
     conditions: the passes.
     spec: as given to `make_scoring`.
     seed: of the noise.
-    on_pass: called after each pass with its condition and logits.
+    on_pass: called after each pass with its condition and the examples of
+      `run_pass`.
 
   Returns:
     One record per condition: `corruption`, `t`, the figures of `run_pass` and
@@ -273,7 +277,7 @@ def run_conditions(
   for condition in conditions:
     # Closed even if a pass fails: a stream has processes of its own.
     with contextlib.closing(feed.eval_batches()) as batches:
-      figures, logits = run_pass(
+      figures, examples = run_pass(
         score, variables, batches, condition, seed=seed
       )
     records.append(
@@ -284,5 +288,5 @@ def run_conditions(
         'label_confidence': label_confidence(condition, spec),
       }
     )
-    on_pass(condition, logits)
+    on_pass(condition, examples)
   return records

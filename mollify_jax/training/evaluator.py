@@ -13,7 +13,6 @@ from flax import linen as nn
 
 from mollify_jax import parallel
 from mollify_jax.corruptions.severities import (
-  CORRUPTIONS,
   SEVERITIES,
   select_corruptions,
 )
@@ -67,6 +66,12 @@ class Evaluator:
     self._names = select_corruptions(spec.eval.corruptions)
     self._cells = None
     if self._names:
+      if spec.eval.corrupted_path and spec.data.evaluate_on != 'test':
+        raise ValueError(
+          f'config.eval.corrupted_path={spec.eval.corrupted_path!r} holds '
+          f'test images, and config.data.evaluate_on='
+          f"{spec.data.evaluate_on!r} asks for others; set it to ''"
+        )
       self._cells = corrupted.open_cells(
         dataset,
         feed,
@@ -75,12 +80,19 @@ class Evaluator:
         parameters=spec.eval.corruption_parameters,
         seed=spec.eval.seed,
         batch_size=feed.batch_size,
-        same_order=spec.data.name in ('archive', 'folder', 'digits'),
+        # tfds and folders have an order of their own.
+        same_order=spec.data.name == 'archive',
         num_workers=spec.data.num_workers,
       )
       parallel.check_equal(
-        'the corruptions that they have images or textures of',
-        (self._cells.title, sorted(self._cells.skipped)),
+        'the corrupted images or the textures that they have',
+        (
+          self._cells.title,
+          self._cells.source,
+          self._cells.parameters,
+          self._cells.seed,
+          sorted(self._cells.skipped),
+        ),
       )
     self._score = passes.make_scoring(
       model, self._spec, keep_logits=spec.eval.save_logits
@@ -117,15 +129,15 @@ class Evaluator:
     ):
       done = 0
 
-      def finish(title, values):
+      def finish(title, examples, labels_name):
         nonlocal done
         done += 1
-        logits.add(title, values)
+        logits.add(title, examples, labels_name)
         progress.update(done, title)
 
-      def finish_condition(condition, values):
+      def finish_condition(condition, examples):
         at = '' if condition.corruption == 'clean' else f'_t{condition.t:g}'
-        finish(f'{condition.corruption}{at}', values)
+        finish(f'{condition.corruption}{at}', examples, 'labels')
 
       records = passes.run_conditions(
         self._score,
@@ -134,12 +146,7 @@ class Evaluator:
         conditions,
         self._spec,
         seed=self._options.seed,
-        on_pass=lambda c, values: finish(
-          c.corruption
-          if c.corruption == 'clean'
-          else f'{c.corruption}_t{c.t:g}',
-          values,
-        ),
+        on_pass=finish_condition,
       )
       if not self._names:
         return {'conditions': records}
@@ -151,8 +158,8 @@ class Evaluator:
         state.variables(),
         self._cells,
         self._names,
-        on_cell=lambda name, severity, values: finish(
-          f'{name}_{severity}', values
+        on_cell=lambda name, severity, examples: finish(
+          f'{name}_{severity}', examples, 'corrupted_labels'
         ),
       )
     return {'conditions': records, 'corrupted': record}
@@ -183,7 +190,7 @@ class Evaluator:
     if results.get('corrupted', {}).get('cells'):
       corruption_tables.write_tables(directory, results)
       corruption_plots.draw_heat_map(directory / 'corruptions.png', results)
-      if any(name in CORRUPTIONS for name in self._names):
+      if corruption_tables.summarize(results)['mean_15']['count']:
         corruption_plots.draw_severity_curves(
           directory / 'severities.png', [results]
         )
@@ -196,6 +203,7 @@ class LogitsFile:
     """Writes nothing unless `active`."""
     self._path = Path(path)
     self._active = active
+    self._written: set[str] = set()
 
   def __enter__(self) -> 'LogitsFile':
     if self._active:
@@ -206,19 +214,37 @@ class LogitsFile:
       self._zip = zipfile.ZipFile(self._file, 'w', zipfile.ZIP_DEFLATED)
     return self
 
-  def add(self, name: str, logits: np.ndarray | None) -> None:
-    """Appends float32[N, K] in the order of the test set."""
-    if self._active:
-      with self._zip.open(f'{name}.npy', 'w', force_zip64=True) as member:
-        np.lib.format.write_array(member, logits, allow_pickle=False)
+  def add(
+    self, name: str, examples: dict[str, np.ndarray] | None, labels_name: str
+  ) -> None:
+    """Appends the logits of one pass, and the labels that they belong to.
+
+    Args:
+      name: of the array, float32[N, K].
+      examples: `logits` and `label` in the order of the images.
+      labels_name: of the array int32[N], written once; files may hold the
+        images in another order than the clean test set.
+    """
+    if not self._active:
+      return
+    self._write(name, examples['logits'])
+    if labels_name not in self._written:
+      self._write(labels_name, examples['label'])
+
+  def _write(self, name, array):
+    self._written.add(name)
+    with self._zip.open(f'{name}.npy', 'w', force_zip64=True) as member:
+      np.lib.format.write_array(member, array, allow_pickle=False)
 
   def __exit__(self, kind, *_) -> None:
     if not self._active:
       return
-    self._zip.close()
-    self._file.close()
-    if kind is None:
-      os.chmod(self._temporary, 0o644)
-      os.replace(self._temporary, self._path)
-    else:
-      os.unlink(self._temporary)
+    try:
+      self._zip.close()
+      self._file.close()
+      if kind is None:
+        os.chmod(self._temporary, 0o644)
+        os.replace(self._temporary, self._path)
+    finally:
+      # It is gone if it got its name.
+      Path(self._temporary).unlink(missing_ok=True)

@@ -74,7 +74,8 @@ def run(
     return _run(config, workdir, mode)
   except KeyboardInterrupt:
     raise RunStopped(
-      f'interrupted; run the same command again to go on in {workdir}'
+      f'interrupted; run the same command again to go on in {workdir} from the '
+      'newest checkpoint (an evaluation begins anew)'
     ) from None
 
 
@@ -113,20 +114,27 @@ def _run(config: Mapping[str, Any], workdir: str, mode: str) -> dict[str, Any]:
   model = _make_model(spec, dataset)
   with (
     claimed(directory, config, dataset, kind, new=not only_evaluate),
-    make_feed(spec, dataset, kind, 'train') as train_feed,
-    make_feed(spec, dataset, kind, 'test') as test_feed,
-  ):
-    evaluator = Evaluator(model, dataset, spec, test_feed)
-    with contextlib.closing(
+    contextlib.closing(
       Checkpoints(directory / 'checkpoints', keep=spec.keep_checkpoints)
-    ) as checkpoints:
-      if only_evaluate:
-        _check_trained(spec, dataset, checkpoints)
-      state = _train(
-        spec, model, dataset, train_feed, evaluator, directory, checkpoints
-      )
+    ) as checkpoints,
+    contextlib.ExitStack() as feeds,
+  ):
+    train_feed = None
+    if only_evaluate:
+      _check_trained(spec, dataset, checkpoints)
+    else:
+      train_feed = feeds.enter_context(make_feed(spec, dataset, kind, 'train'))
+    test_feed = feeds.enter_context(make_feed(spec, dataset, kind, 'test'))
+    evaluator = Evaluator(model, dataset, spec, test_feed)
+    state = _train(
+      spec, model, dataset, train_feed, evaluator, directory, checkpoints
+    )
     results = _results(spec, config, dataset, state, directory)
     results['feed'] = kind
+    if only_evaluate and results_path.exists():
+      # Time and speed are those of the machine that trained.
+      before = reports.read_results(results_path)
+      results['environment'] = before['environment']
     results.update(evaluator.everything(state, directory))
     if jax.process_index() == 0:
       # First what hours were spent on.
@@ -155,12 +163,15 @@ def _train(
   spec: RunSpec,
   model: nn.Module,
   dataset: Dataset | StreamedDataset,
-  feed: Feed,
+  feed: Feed | None,
   evaluator: Evaluator,
   directory: Path,
   checkpoints: Checkpoints,
 ) -> TrainState:
-  """Trains from the newest checkpoint, or from step 0, to the end."""
+  """Trains from the newest checkpoint, or from step 0, to the end.
+
+  `feed` may be None if there is nothing left to train.
+  """
   steps_per_epoch = dataset.num_train // spec.batch_size
   total = steps_per_epoch * spec.epochs
   schedule = (spec.optimizer, steps_per_epoch, spec.epochs)
@@ -295,6 +306,7 @@ def _results(spec, config, dataset, state, directory):
     for line in read_lines(directory / 'metrics.jsonl')
     if line['event'] == 'train' and 'seconds' in line
   ]
+  environment = reports.environment(jax.devices())
   seconds = math.fsum(line['seconds'] for line in calls)
   return {
     'format': 1,
@@ -311,5 +323,6 @@ def _results(spec, config, dataset, state, directory):
     if seconds
     else None,
     'config': config,
-    'environment': reports.environment(jax.devices()),
+    'environment': environment,
+    'evaluation_environment': environment,
   }

@@ -6,7 +6,9 @@ data.json     what the run reads, so that a resumed one reads the same
 """
 
 import contextlib
+import dataclasses
 import fcntl
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ import jax
 
 from mollify_jax.data.dataset import Dataset, StreamedDataset
 from mollify_jax.evaluation import reports
-from mollify_jax.training.config import differences
+from mollify_jax.training.config import differences, run_spec
 
 
 def check_config(
@@ -36,13 +38,25 @@ def check_config(
       f'--workdir={directory} is a file; name a directory for this run'
     )
   path = directory / 'config.json'
+  if but and not path.exists():
+    raise ValueError(
+      f'--workdir={directory} holds no run; name that of a finished training'
+    )
 
   def compared(config):
-    return {name: config[name] for name in config if name not in but}
+    # With what fields had before they could be set.
+    whole = json.loads(json.dumps(dataclasses.asdict(run_spec(config))))
+    return {name: whole[name] for name in whole if name not in but}
 
   changed = path.exists() and differences(
     compared(reports.read_json(path)), compared(config)
   )
+  if changed and all(line.startswith('eval.') for line in changed):
+    raise ValueError(
+      f'--workdir={directory} holds a run with another evaluation '
+      f'({"; ".join(changed)}); --mode=evaluate evaluates a finished training '
+      'so'
+    )
   if changed:
     raise ValueError(
       f'--workdir={directory} holds a run of another config '
@@ -78,10 +92,6 @@ def claimed(
   if jax.process_index() != 0:
     yield
     return
-  if not new and not (directory / 'config.json').exists():
-    raise ValueError(
-      f'--workdir={directory} holds no run; name that of a finished training'
-    )
   try:
     directory.mkdir(parents=True, exist_ok=True)
     lock = (directory / '.lock').open('w')

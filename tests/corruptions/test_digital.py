@@ -3,6 +3,7 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -80,10 +81,17 @@ def test_contrast_against_float64(shape):
     )
 
 
-def test_contrast_keeps_flat_images():
-  for level in range(256):
-    image = np.full((28, 28, 1), level, np.uint8)
-    np.testing.assert_array_equal(reduce_contrast(image, factor=0.3), image)
+@pytest.mark.parametrize('size', [28, 44, 301])
+def test_contrast_keeps_flat_images(size):
+  """Compiled, where a division becomes a multiplication."""
+  levels = np.arange(256, dtype=np.uint8)
+  keep = jax.jit(
+    lambda level: reduce_contrast(
+      jnp.broadcast_to(level, (size, size, 1)), factor=0.3
+    )[0, 0, 0]
+  )
+  for level in levels[:: 1 if size < 300 else 16]:
+    assert int(keep(level)) == level
 
 
 def test_contrast_limits():

@@ -1,6 +1,7 @@
 """Snow, frost and fog against NumPy in float64."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -120,6 +121,27 @@ def test_frost_takes_five_textures_and_all_places_but_the_last():
     [70, 105],
     [99, 132],
   ]
+
+
+def test_frost_never_takes_the_last_place(monkeypatch):
+  """Offsets 0 to size - side - 1, of a texture whose pixels say where."""
+  stack = np.zeros((5, 20, 30, 3), np.uint8)
+  stack[:] = (8 * np.arange(20)[:, None] + np.arange(30) % 8)[..., None]
+  stack[..., 1] = np.arange(30)
+  sizes = np.array([[20, 30]] * 5)
+  monkeypatch.setattr(weather, '_stacked_textures', lambda _: (stack, sizes))
+  image = np.zeros((8, 8, 3), np.uint8)
+  for place, row, column in ((0.0, 0, 0), (1 - 2**-24, 11, 21)):
+    crop = weather.frost_at(
+      image,
+      jnp.int32(2),
+      jnp.full(2, place, jnp.float32),
+      image_weight=1.0,
+      frost_weight=1.0,
+      texture_scale=0.2,
+    )
+    assert int(crop[0, 0, 0]) // 8 == row
+    assert int(crop[0, 0, 1]) == column
 
 
 def test_snow_is_the_definition():

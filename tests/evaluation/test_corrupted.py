@@ -1,6 +1,7 @@
 """The -C evaluation: generated and read cells against each image by itself."""
 
 import dataclasses
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -67,8 +68,8 @@ def test_generated_cells_are_the_kernels_image_by_image(
     *scoring(network),
     cells,
     ('impulse_noise', 'contrast'),
-    on_cell=lambda name, severity, logits: kept.update(
-      {(name, severity): logits}
+    on_cell=lambda name, severity, examples: kept.update(
+      {(name, severity): examples['logits']}
     ),
   )
   assert record['title'] == 'shapes-C-like'
@@ -154,8 +155,10 @@ def test_files_and_generation_give_the_same_figures(dataset, network, tmp_path):
 
 
 def test_files_are_checked_before_anything_is_trained(dataset, tmp_path):
-  with pytest.raises(ValueError, match="unknown corrupted data set 'shapes_c"):
+  with pytest.raises(FileNotFoundError, match=r'labels\.npy.* does not exist'):
     open_cells(dataset, ('contrast',), tmp_path)
+  with pytest.raises(FileNotFoundError, match='is not a folder; name'):
+    open_cells(dataset, ('contrast',), tmp_path / 'typo')
   write_official(tmp_path, dataset, seed=5)
   with pytest.raises(FileNotFoundError, match='does not exist; there'):
     open_cells(dataset, ('contrast', 'fog'), tmp_path)
@@ -232,6 +235,14 @@ def test_folders_of_images_are_read_whole(dataset, network, tmp_path):
   )
   with pytest.raises(FileNotFoundError, match='as in ImageNet-C'):
     open_cells(square, ('snow',), tmp_path)
+  shutil.move(tmp_path / 'fog' / '5', tmp_path / 'elsewhere')
+  with pytest.raises(FileNotFoundError, match='does not exist'):
+    open_cells(square, ('fog',), tmp_path)
+  shutil.move(tmp_path / 'elsewhere', tmp_path / 'fog' / '5')
+  (tmp_path / 'weather' / 'fog' / '1').mkdir(parents=True)
+  with pytest.raises(ValueError, match='are the same corruption'):
+    open_cells(square, ('fog',), tmp_path)
+  shutil.rmtree(tmp_path / 'weather')
   (tmp_path / 'fog' / '1' / 'a' / '00.png').unlink()
   with pytest.raises(ValueError, match='holds 10 images, wanted 11'):
     open_cells(square, ('fog',), tmp_path)
