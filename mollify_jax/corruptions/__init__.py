@@ -8,6 +8,10 @@ the three published parameter sets, value for value what the authors' scripts
 make (arXiv 1903.12261). `severities` holds the numbers; the kernels themselves,
 each random one with a twin that takes its randomness, stand in `noise`,
 `blur`, `weather`, `color`, `digital`, `elastic`, `spatter` and `jpeg`.
+
+Tiny-ImageNet-C and ImageNet-C are stored as JPEG of quality 85, a second
+compression that is not part of the corruptions and is not made here;
+`jpeg.compress_jpeg(image, quality=85)` makes it.
 """
 
 from mollify_jax.corruptions.dispatch import (

@@ -132,6 +132,7 @@ def test_affine_and_smoothing_match_the_reference(corruption_arrays):
       )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('shape', SHAPES)
 @pytest.mark.parametrize(
   ('alpha', 'sigma'), [(0.0, 0.0), (2.5, 1.3), (60.0, 30.0)]

@@ -221,6 +221,7 @@ def test_an_edge_is_followed_all_the_way():
   np.testing.assert_array_equal(grown, weak)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('shape', SHAPES)
 @pytest.mark.parametrize(
   ('severity', 'parameters'),

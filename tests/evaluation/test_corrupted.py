@@ -132,6 +132,7 @@ def open_cells(dataset, names, path='', **changes):
   return corrupted.open_cells(dataset, feed, names, **(arguments | changes))
 
 
+@pytest.mark.slow
 def test_files_and_generation_give_the_same_figures(dataset, network, tmp_path):
   write_official(tmp_path, dataset, seed=5)
   names = ('impulse_noise', 'contrast')
