@@ -57,8 +57,10 @@ class Ours:
     recipe = dispatch.recipe(name, severity, 'cifar')
     keys = corruptions.cell_keys(0, name, severity, jnp.arange(BATCH))
     shape = self._images.shape[1:]
-    if recipe not in self._draws:
-      draw, arguments = recipe
+    draw, arguments = recipe
+    if draw is None:
+      self._draws[recipe] = lambda keys: ()
+    elif recipe not in self._draws:
       self._draws[recipe] = (
         jax.jit(jax.vmap(lambda key: draw(key, shape, **dict(arguments))))
         .lower(keys)

@@ -31,12 +31,13 @@ class Kernel:
 
   Attributes:
     apply: (image, *randomness, **parameters) -> float32 in [0, 255].
-    draw: (key, image shape, **some parameters) -> randomness, a tuple.
+    draw: (key, image shape, **some parameters) -> randomness, a tuple; None if
+      there is none.
     draw_takes: the parameters on which the shape of the randomness depends.
   """
 
   apply: Callable[..., jax.Array]
-  draw: Callable[..., tuple[jax.Array, ...]] = lambda key, shape: ()
+  draw: Callable[..., tuple[jax.Array, ...]] | None = None
   draw_takes: tuple[str, ...] = ()
 
 
@@ -91,12 +92,12 @@ def draw_randomness(
     ValueError: an unknown name, severity or parameter set.
   """
   draw, arguments = recipe(name, severity, parameters)
-  return draw(key, shape, **dict(arguments))
+  return draw(key, shape, **dict(arguments)) if draw else ()
 
 
 def recipe(
   name: str, severity: int, parameters: str
-) -> tuple[Callable[..., tuple[jax.Array, ...]], tuple[tuple[str, Any], ...]]:
+) -> tuple[Callable[..., Any] | None, tuple[tuple[str, Any], ...]]:
   """(draw, arguments): equal for equal randomness, and hashable.
 
   Drawing is most of what compiling a corruption takes; severities with the

@@ -7,7 +7,6 @@ step of `passes.make_scoring`.
 """
 
 import contextlib
-import functools
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -82,27 +81,20 @@ class GeneratedCells:
   def batches(self, name: str, severity: int) -> Iterator[Batch]:
     """Every test image once under one corruption."""
     cell = name, severity, self.parameters
-    number = dispatch.cell_number(name, severity)
+    number = np.int32(dispatch.cell_number(name, severity))
     draw = self._make_draw(*dispatch.recipe(*cell))
-    apply = parallelize(
-      jax.vmap(
-        functools.partial(
-          dispatch.corrupt_with,
-          name=name,
-          severity=severity,
-          parameters=self.parameters,
-        )
-      ),
-      num_split=2,
-      replicated=False,
-    )
+    apply = None
     with contextlib.closing(self._feed.eval_batches()) as batches:
       for batch in batches:
-        randomness = draw(np.int32(self.seed), np.int32(number), batch.index)
-        yield batch._replace(image=apply(batch.image, randomness))
+        randomness = draw(np.int32(self.seed), number, batch.index)
+        if apply is None:
+          apply = _make_apply(*cell, num_arrays=len(randomness))
+        yield batch._replace(image=apply(batch.image, *randomness))
 
   def _make_draw(self, draw, arguments):
     """Compiled once for all severities that draw the same."""
+    if draw is None:
+      return lambda seed, cell, index: ()
     if (draw, arguments) not in self._draws:
 
       def body(seed, cell, index):
@@ -115,6 +107,15 @@ class GeneratedCells:
         body, shared_axes=(None, None), num_split=1, replicated=False
       )
     return self._draws[draw, arguments]
+
+
+def _make_apply(name, severity, parameters, *, num_arrays):
+  """Corrupts a batch with `num_arrays` arrays of randomness."""
+
+  def one(image, *randomness):
+    return dispatch.corrupt_with(image, randomness, name, severity, parameters)
+
+  return parallelize(jax.vmap(one), num_split=1 + num_arrays, replicated=False)
 
 
 class CellsFromFiles:

@@ -14,12 +14,7 @@ from mollify_jax import corruptions, rng
 from mollify_jax.corruptions import dispatch, severities, textures
 
 ALL = corruptions.CORRUPTIONS + corruptions.EXTRA_CORRUPTIONS
-RANDOM = [
-  name
-  for name in ALL
-  if dispatch.KERNELS[name].draw_takes
-  or (dispatch.KERNELS[name].draw is not dispatch.Kernel.draw)
-]
+RANDOM = [name for name in ALL if dispatch.KERNELS[name].draw]
 
 
 def pixels(*shape, seed=0):
