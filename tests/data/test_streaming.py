@@ -627,7 +627,10 @@ def test_grain_not_installed(pictures, monkeypatch):
     ({'image_size': 0}, '^image_size must be >= 1, got 0$'),
     ({'seed': -1}, '^seed must be >= 0, got -1$'),
     ({'num_workers': -1}, '^num_workers must be >= 0, got -1$'),
-    ({'crop': 'centre'}, "^unknown crop 'centre'; choose from random, center$"),
+    (
+      {'crop': 'centre'},
+      "^unknown crop 'centre'; choose from random, center, whole$",
+    ),
   ],
 )
 def test_bad_arguments_are_refused_at_once(pictures, changes, message):
