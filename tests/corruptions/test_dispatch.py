@@ -85,6 +85,7 @@ def test_draws_and_kernels_apart_are_the_same_as_together():
       )
 
 
+@pytest.mark.slow
 def test_floats_are_what_is_truncated():
   image, key = pixels(12, 12, 3), jax.random.key(3)
   for name in ('gaussian_noise', 'brightness'):

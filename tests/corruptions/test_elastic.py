@@ -146,6 +146,7 @@ def test_elastic_transform_matches_scipy(shape, alpha, sigma):
     np.testing.assert_allclose(result, expected, rtol=0, atol=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('size', [32, 224, 500])
 def test_positions_are_those_of_float64(size):
   wrong = []
@@ -160,6 +161,7 @@ def test_positions_are_those_of_float64(size):
   assert np.mean(wrong) < 2e-5
 
 
+@pytest.mark.slow
 def test_no_shift_and_no_field_is_the_identity():
   for shape in SHAPES:
     image, corners, noise = draws(shape, 1.0)
@@ -169,6 +171,7 @@ def test_no_shift_and_no_field_is_the_identity():
     np.testing.assert_array_equal(result, image)
 
 
+@pytest.mark.slow
 def test_moving_all_corners_alike_shifts_the_image():
   image, _, noise = draws((12, 20, 3), 1.0)
   shift = np.float32([[2, -3]] * 3)  # to the right, upwards
@@ -176,6 +179,7 @@ def test_moving_all_corners_alike_shifts_the_image():
   np.testing.assert_array_equal(result[:9, 2:], image[3:, :18])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('level', [0, 77, 200, 255])
 def test_flat_images_stay_exactly_flat(level):
   image, corners, noise = draws((16, 16, 3), 2.0)

@@ -135,6 +135,7 @@ def test_the_layout_is_the_official_one(tmp_path):
     assert saved == (out / f'{name}.npy').read_bytes()
 
 
+@pytest.mark.slow
 def test_no_image_depends_on_the_batch_size_or_the_number(tmp_path):
   for name, batch_size, examples in (('a', 7, 7), ('b', 3, 7), ('c', 3, 5)):
     extra = f'--batch_size={batch_size}'

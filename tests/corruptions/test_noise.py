@@ -88,6 +88,7 @@ def test_impulses_without_a_mask_change_nothing():
   )
 
 
+@pytest.mark.slow
 def test_samplers_differ_by_key_and_repeat_with_it():
   for sampler, arguments in (
     (noise.gaussian_noise, {'sigma': 0.1}),

@@ -179,6 +179,7 @@ def test_every_step_matches_the_reference(corruption_arrays, size):
       np.testing.assert_array_equal(relief, case['water_filtered'])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('shape', SHAPES)
 def test_edges_and_distances_match_models(shape):
   found = 0
@@ -195,6 +196,7 @@ def test_edges_and_distances_match_models(shape):
   assert found > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('shape', [(50, 50), (7, 61), (61, 7), (1, 30)])
 def test_distances_to_few_edges(shape):
   rng = np.random.default_rng(0)
@@ -257,6 +259,7 @@ def test_no_liquid_leaves_mud_out_and_water_black():
   np.testing.assert_array_equal(water, np.zeros(image.shape))
 
 
+@pytest.mark.slow
 def test_mud_everywhere_is_its_colour():
   image, z = draws((16, 16, 3))
   mud = kernels.spatter(

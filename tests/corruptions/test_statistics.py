@@ -17,12 +17,12 @@ from mollify_jax.corruptions import (
 SETS = {facts.size: name for name, facts in PARAMETER_SETS.items()}
 RANDOM = (
   'shot_noise',
-  'impulse_noise',
-  'glass_blur',
   *(
     pytest.param(name, marks=pytest.mark.slow)
     for name in (
       'gaussian_noise',
+      'impulse_noise',
+      'glass_blur',
       'motion_blur',
       'snow',
       'frost',

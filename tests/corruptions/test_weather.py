@@ -70,6 +70,7 @@ def test_fog_is_the_definition(channels):
   np.testing.assert_array_equal(fogged, black)
 
 
+@pytest.mark.slow
 def test_fog_grows_its_grid_with_the_image():
   image = pixels(40, 70, 3)
   ours = weather.fog(jax.random.key(0), image, amount=0.5, decay=2.0, grid=32)
@@ -107,6 +108,7 @@ def test_frost_on_grey_takes_the_luma():
   np.testing.assert_allclose(ours[..., 0], exact, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_frost_takes_five_textures_and_all_places_but_the_last():
   keys = jax.random.split(jax.random.key(0), 4000)
   index, place = jax.vmap(lambda k: weather.draw_frost(k, (32, 32, 3)))(keys)
