@@ -139,7 +139,9 @@ def test_shapes_that_do_not_fit(logits, labels, mask):
 def random_scores(n, seed=0):
   random = np.random.default_rng(seed)
   confidence = random.uniform(0.2, 1, n).astype(np.float32)
-  correct = random.uniform(size=n) < confidence**2
+  # Under-confident below 0.6 and over-confident above, so that it matters
+  # which examples share a bin.
+  correct = random.uniform(size=n) < 1.2 - confidence
   return metrics.ExampleScores(confidence, correct)
 
 
