@@ -59,6 +59,7 @@ def test_parameters_are_the_published_ones():
           assert value == wanted, (name, parameters, severity, field)
 
 
+@pytest.mark.slow
 def test_batch_is_a_loop_and_jit_is_eager():
   images = pixels(3, 16, 20, 3)
   for name in ('impulse_noise', 'motion_blur', 'contrast'):
@@ -240,6 +241,7 @@ def test_a_changed_texture_is_refused(monkeypatch, tmp_path):
   textures.frost_textures.cache_clear()
 
 
+@pytest.mark.slow
 def test_frost_does_not_import_the_package_that_carries_it():
   code = (
     'import sys, jax, numpy as np\n'

@@ -299,6 +299,7 @@ def test_a_kill_anywhere_leaves_only_whole_files(
   assert after > 2
 
 
+@pytest.mark.slow
 def test_a_killed_process_goes_on(fakes, whole, tmp_path):
   out = tmp_path / 'set'
   code = f"""

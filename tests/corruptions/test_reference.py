@@ -192,11 +192,19 @@ AT_EVERY_SIZE = (
   'spatter',
   'elastic_transform',
 )
+# Seconds of compilation per severity.
+COSTLY = ('snow', 'spatter', 'elastic_transform')
 AT_32 = ('gaussian_noise', 'speckle_noise', 'shot_noise', 'impulse_noise')
 
 
 @pytest.mark.parametrize('size', SIZES)
-@pytest.mark.parametrize('name', AT_EVERY_SIZE)
+@pytest.mark.parametrize(
+  'name',
+  [
+    pytest.param(name, marks=pytest.mark.slow) if name in COSTLY else name
+    for name in AT_EVERY_SIZE
+  ],
+)
 def test_with_the_randomness_given(corruption_arrays, name, size):
   check_explicit(corruption_arrays, name, size)
 

@@ -250,6 +250,7 @@ def test_any_size_gives_pixels(shape, severity):
   assert ((result >= 0) & (result <= 255)).all()
 
 
+@pytest.mark.slow
 def test_no_liquid_leaves_mud_out_and_water_black():
   image, z = draws((16, 16, 3))
   parameters = {'loc': 0.0, 'scale': 0.1, 'blur_sigma': 1.0, 'threshold': 0.9}

@@ -136,6 +136,7 @@ def test_heat_map_without_frost_and_with_extras(tmp_path, drawn):
   assert grey.mean() > 0.02
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('metric', list(tables.METRICS))
 def test_heat_map_of_every_metric(tmp_path, metric):
   # The record lacks some of the metrics: those are hatched throughout.
