@@ -8,6 +8,9 @@ import pytest
 
 from mollify_jax.corruptions.color import brighten, saturate
 
+# Compiled again and again; what the scripts made is compared in every run.
+pytestmark = pytest.mark.slow
+
 CHANGES = [
   (brighten, {'add': 0.05}),
   (brighten, {'add': 0.2}),  # every clipped value is a whole number
@@ -81,7 +84,6 @@ def test_against_float64(kernel, parameters):
   np.testing.assert_array_equal(ours.astype(np.uint8), exact.astype(np.uint8))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize('shape', [(8, 8, 3), (24, 40, 3), (1, 1, 3)])
 def test_any_size_batched(shape):
   rng = np.random.default_rng(1)
@@ -92,7 +94,6 @@ def test_any_size_batched(shape):
     np.testing.assert_array_equal(batch.astype(np.uint8), exact)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(('kernel', 'parameters'), CHANGES[::3])
 def test_jit_is_eager_and_vmap_is_loop(kernel, parameters):
   rng = np.random.default_rng(3)
@@ -104,7 +105,6 @@ def test_jit_is_eager_and_vmap_is_loop(kernel, parameters):
   np.testing.assert_array_equal(batch.astype(np.uint8), loop.astype(np.uint8))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize('shape', [(8, 8, 1), (28, 28, 1), (1, 1, 1)])
 def test_grey(shape):
   rng = np.random.default_rng(2)

@@ -7,6 +7,9 @@ from scipy import ndimage
 from mollify_jax.corruptions import elastic
 from mollify_jax.corruptions.severities import parameters_for
 
+# Compiled again and again; what the scripts made is compared in every run.
+pytestmark = pytest.mark.slow
+
 SETS = {32: 'cifar', 64: 'tiny_imagenet', 224: 'imagenet'}
 SHAPES = [(8, 8, 1), (28, 28, 1), (24, 40, 3), (33, 17, 3)]
 
@@ -132,7 +135,6 @@ def test_affine_and_smoothing_match_the_reference(corruption_arrays):
       )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize('shape', SHAPES)
 @pytest.mark.parametrize(
   ('alpha', 'sigma'), [(0.0, 0.0), (2.5, 1.3), (60.0, 30.0)]
@@ -146,7 +148,6 @@ def test_elastic_transform_matches_scipy(shape, alpha, sigma):
     np.testing.assert_allclose(result, expected, rtol=0, atol=0.02)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize('size', [32, 224, 500])
 def test_positions_are_those_of_float64(size):
   wrong = []
@@ -161,7 +162,6 @@ def test_positions_are_those_of_float64(size):
   assert np.mean(wrong) < 2e-5
 
 
-@pytest.mark.slow
 def test_no_shift_and_no_field_is_the_identity():
   for shape in SHAPES:
     image, corners, noise = draws(shape, 1.0)
@@ -171,7 +171,6 @@ def test_no_shift_and_no_field_is_the_identity():
     np.testing.assert_array_equal(result, image)
 
 
-@pytest.mark.slow
 def test_moving_all_corners_alike_shifts_the_image():
   image, _, noise = draws((12, 20, 3), 1.0)
   shift = np.float32([[2, -3]] * 3)  # to the right, upwards
@@ -179,7 +178,6 @@ def test_moving_all_corners_alike_shifts_the_image():
   np.testing.assert_array_equal(result[:9, 2:], image[3:, :18])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize('level', [0, 77, 200, 255])
 def test_flat_images_stay_exactly_flat(level):
   image, corners, noise = draws((16, 16, 3), 2.0)
@@ -188,7 +186,6 @@ def test_flat_images_stay_exactly_flat(level):
   np.testing.assert_array_equal(result, flat)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize('shape', [(1, 1, 1), (2, 2, 3), (1, 7, 3), (8, 8, 1)])
 def test_any_corners_give_pixels(shape):
   image, corners, noise = draws(shape, 1.0)
@@ -213,7 +210,6 @@ def test_corners_on_a_line_give_the_top_left_pixel():
   )
 
 
-@pytest.mark.slow
 def test_jit_and_vmap_change_nothing():
   shape = (28, 28, 1)
   stacks = [
@@ -234,7 +230,6 @@ def test_jit_and_vmap_change_nothing():
   np.testing.assert_allclose(batched, eager, rtol=0, atol=2e-3)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize('severity', [1, 3])
 def test_random_elastic_transform_uses_its_draws(severity):
   parameters = parameters_for('elastic_transform', severity, 'cifar')

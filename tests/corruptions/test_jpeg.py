@@ -10,6 +10,9 @@ from PIL import Image
 
 from mollify_jax.corruptions.jpeg import compress_jpeg, quantisation_steps
 
+# Compiled again and again; what the scripts made is compared in every run.
+pytestmark = pytest.mark.slow
+
 
 def with_pillow(image, quality):
   picture = Image.fromarray(image if image.shape[2] == 3 else image[..., 0])
@@ -87,7 +90,6 @@ def test_step_limits():
   assert (quantisation_steps(1) == 255).all()
 
 
-@pytest.mark.slow
 def test_jit_is_eager_and_vmap_is_loop():
   images = sample_images((10, 18, 3))[:2]
   loop = [compress_jpeg(image, quality=70) for image in images]

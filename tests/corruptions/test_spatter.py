@@ -7,6 +7,9 @@ from scipy import ndimage
 from mollify_jax.corruptions import spatter as kernels
 from mollify_jax.corruptions.severities import parameters_for
 
+# Compiled again and again; what the scripts made is compared in every run.
+pytestmark = pytest.mark.slow
+
 SETS = {32: 'cifar', 64: 'tiny_imagenet', 224: 'imagenet'}
 SHAPES = [(8, 8, 1), (28, 28, 1), (24, 40, 3), (33, 17, 3)]
 EMBOSS = np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]])
@@ -154,7 +157,7 @@ def spatter_model(image, z, loc, scale, blur_sigma, threshold, strength, kind):
   return image * (1 - mask) + mask * colour
 
 
-@pytest.mark.parametrize('size', [32, pytest.param(64, marks=pytest.mark.slow)])
+@pytest.mark.parametrize('size', [32, 64])
 def test_every_step_matches_the_reference(corruption_arrays, size):
   for severity, case in cases(corruption_arrays('explicit', size)):
     parameters = parameters_for('spatter', severity, SETS[size])
@@ -179,7 +182,6 @@ def test_every_step_matches_the_reference(corruption_arrays, size):
       np.testing.assert_array_equal(relief, case['water_filtered'])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize('shape', SHAPES)
 def test_edges_and_distances_match_models(shape):
   found = 0
@@ -196,7 +198,6 @@ def test_edges_and_distances_match_models(shape):
   assert found > 0
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize('shape', [(50, 50), (7, 61), (61, 7), (1, 30)])
 def test_distances_to_few_edges(shape):
   rng = np.random.default_rng(0)
@@ -223,7 +224,6 @@ def test_an_edge_is_followed_all_the_way():
   np.testing.assert_array_equal(grown, weak)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize('shape', SHAPES)
 @pytest.mark.parametrize(
   ('severity', 'parameters'),
@@ -239,7 +239,6 @@ def test_spatter_matches_the_model(shape, severity, parameters):
   )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize('shape', [(1, 1, 1), (2, 2, 3), (1, 7, 3), (5, 1, 1)])
 @pytest.mark.parametrize('severity', [3, 5])
 def test_any_size_gives_pixels(shape, severity):
@@ -250,7 +249,6 @@ def test_any_size_gives_pixels(shape, severity):
   assert ((result >= 0) & (result <= 255)).all()
 
 
-@pytest.mark.slow
 def test_no_liquid_leaves_mud_out_and_water_black():
   image, z = draws((16, 16, 3))
   parameters = {'loc': 0.0, 'scale': 0.1, 'blur_sigma': 1.0, 'threshold': 0.9}
@@ -260,7 +258,6 @@ def test_no_liquid_leaves_mud_out_and_water_black():
   np.testing.assert_array_equal(water, np.zeros(image.shape))
 
 
-@pytest.mark.slow
 def test_mud_everywhere_is_its_colour():
   image, z = draws((16, 16, 3))
   mud = kernels.spatter(
@@ -283,7 +280,6 @@ def test_a_layer_above_one_wraps_around():
   )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize('severity', [3, 5])
 def test_jit_and_vmap_change_nothing(severity):
   parameters = parameters_for('spatter', severity, 'cifar')
@@ -303,7 +299,6 @@ def test_jit_and_vmap_change_nothing(severity):
   np.testing.assert_allclose(batched, eager, rtol=0, atol=1e-4)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize('severity', [1, 4])
 def test_random_spatter_uses_its_draw(severity):
   parameters = parameters_for('spatter', severity, 'cifar')

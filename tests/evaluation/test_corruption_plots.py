@@ -11,6 +11,9 @@ from mollify_jax.corruptions.severities import CORRUPTIONS, EXTRA_CORRUPTIONS
 from mollify_jax.evaluation import corruption_plots as plots
 from mollify_jax.evaluation import corruption_tables as tables
 
+# Drawing takes long; the tables are tested in every run.
+pytestmark = pytest.mark.slow
+
 
 def record(method='plain', *, names=CORRUPTIONS, scale=1.0, **corrupted):
   def figures(error):
@@ -136,7 +139,6 @@ def test_heat_map_without_frost_and_with_extras(tmp_path, drawn):
   assert grey.mean() > 0.02
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize('metric', list(tables.METRICS))
 def test_heat_map_of_every_metric(tmp_path, metric):
   # The record lacks some of the metrics: those are hatched throughout.
