@@ -7,8 +7,8 @@ r"""What it costs to corrupt images: ours beside the authors' scripts.
 The first measures ours alone. The second also runs `make_cifar_c.py` of
 github.com/hendrycks/robustness, which is not part of this repository, with the
 Python of an environment that has its libraries (see authors_corruptions.py),
-on the first of the same images, in turn with ours, round after round. CPU time on one core;
-compilation is measured apart.
+on the first of the same images, in turn with ours, round after round. CPU time
+on one core; compilation is measured apart.
 """
 
 import argparse
