@@ -2,9 +2,11 @@ r"""CIFAR-10, pre-activation ResNet-50, the paper's recipe.
 
   python -m mollify_jax.main --config=configs/cifar10.py --workdir=/tmp/c10
   python -m mollify_jax.main --config=configs/cifar10.py:plain --workdir=...
+  python -m mollify_jax.main --config=configs/cifar10.py:plain,mixup ...
 
-Variants: plain, diffusion, blur, diffusion_blur (the default). The paper adds
-TrivialAugmentWide to flip, crop and rotate; it is not here yet.
+Variants: plain, diffusion, blur, diffusion_blur (the default); behind a comma,
+an augmentation on top of flip, crop and rotate. The default is the paper's,
+TrivialAugmentWide; `fcr` is none.
 
 Measured: nothing yet at this size (it wants an accelerator); for figures on
 two CPU cores see experiments/cpu_cifar10.
@@ -18,13 +20,29 @@ VARIANTS = {  # which roles an example may be dealt
   'blur': ('clean', 'blur'),
   'diffusion_blur': ('clean', 'noise', 'blur'),
 }
+FCR = ('flip', 'crop', 'rotate')
+AUGMENTATIONS = {  # the steps before normalisation, in order; mixing comes last
+  'trivial_augment_wide': (*FCR, 'trivial_augment_wide'),
+  'fcr': FCR,
+  'rand_augment': (*FCR, 'rand_augment'),
+  'auto_augment': (*FCR, 'auto_augment_imagenet'),  # as the authors have it
+  'auto_augment_cifar10': (*FCR, 'auto_augment_cifar10'),
+  'augmix': (*FCR, 'augmix'),
+  'mixup': (*FCR, 'mixup'),
+  'cutmix': (*FCR, 'cutmix'),
+  'random_erasing': (*FCR, 'random_erasing'),
+  'none': (),
+}
 
 
 def get_config(variant: str = 'diffusion_blur') -> ml_collections.ConfigDict:
-  """The configuration of one variant."""
-  if variant not in VARIANTS:
+  """The configuration of VARIANT or VARIANT,AUGMENTATION."""
+  method, _, augmentation = variant.partition(',')
+  augmentation = augmentation or 'trivial_augment_wide'
+  if method not in VARIANTS or augmentation not in AUGMENTATIONS:
     raise ValueError(
-      f'unknown variant {variant!r}; choose from {", ".join(VARIANTS)}'
+      f'unknown variant {variant!r}; choose from {", ".join(VARIANTS)}; behind '
+      f'a comma, from {", ".join(AUGMENTATIONS)}'
     )
   config = ml_collections.ConfigDict()
   config.seed = 0
@@ -45,10 +63,24 @@ def get_config(variant: str = 'diffusion_blur') -> ml_collections.ConfigDict:
   config.feed = 'auto'
   config.data_memory_share = 0.5
 
-  config.augment = ('flip', 'crop', 'rotate')
-  config.augment_options = {'crop_padding': 4, 'rotate_degrees': 15.0}
+  config.augment = AUGMENTATIONS[augmentation]
+  config.augment_options = {
+    'crop_padding': 4,
+    'rotate_degrees': 15.0,
+    'resized_crop_scale': (0.08, 1.0),
+    'rand_augment_operations': 2,
+    'rand_augment_magnitude': 9,  # of 0 to 30
+    'augmix_severity': 3,
+    'augmix_width': 3,
+    'augmix_depth': -1,  # drawn, 1 to 3
+    'augmix_alpha': 1.0,
+    'erasing_probability': 0.5,
+    'mix_alpha': 1.0,
+    'mix_per_example': False,  # one lambda per batch, as the authors have it
+  }
+  config.consistency_weight = 0.0  # 12 is AugMix's; needs the step augmix
   config.mollify = {
-    'roles': VARIANTS[variant],
+    'roles': VARIANTS[method],
     'beta_a': 1.0,
     'beta_b': 2.0,
     'noise_power': 1.0,

@@ -52,7 +52,21 @@ def get_config(variant: str = 'diffusion_blur') -> ml_collections.ConfigDict:
   config.data_memory_share = 0.5
 
   config.augment = ('flip',)
-  config.augment_options = {'crop_padding': 4, 'rotate_degrees': 15.0}
+  config.augment_options = {
+    'crop_padding': 4,
+    'rotate_degrees': 15.0,
+    'resized_crop_scale': (0.08, 1.0),
+    'rand_augment_operations': 2,
+    'rand_augment_magnitude': 9,  # of 0 to 30
+    'augmix_severity': 3,
+    'augmix_width': 3,
+    'augmix_depth': -1,  # drawn, 1 to 3
+    'augmix_alpha': 1.0,
+    'erasing_probability': 0.5,
+    'mix_alpha': 1.0,
+    'mix_per_example': False,  # one lambda per batch
+  }
+  config.consistency_weight = 0.0  # 12 is AugMix's; needs the step augmix
   config.mollify = {
     'roles': VARIANTS[variant],
     'beta_a': 1.0,

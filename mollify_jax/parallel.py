@@ -117,6 +117,21 @@ def gather(tree: Any) -> Any:
   return jax.lax.all_gather(tree, AXIS, tiled=True)
 
 
+def previous_in_batch(tree: Any) -> Any:
+  """For each of this device's [B, ...], the one before it in the whole batch.
+
+  The last example of the whole batch stands before the first.
+  """
+  devices = jax.lax.axis_size(AXIS)
+  to_next = [(device, (device + 1) % devices) for device in range(devices)]
+
+  def shift(array):
+    first = jax.lax.ppermute(array[-1:], AXIS, to_next)
+    return jnp.concatenate([first, array[:-1]])
+
+  return jax.tree.map(shift, tree)
+
+
 def collect(calls: Iterable[Any]) -> list[Any]:
   """The results of parallel calls on the host, in order.
 

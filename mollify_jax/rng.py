@@ -21,6 +21,7 @@ class Purpose(enum.IntEnum):
   MODEL = 3
   EVALUATE = 4
   CORRUPT = 5
+  MIX = 6
 
 
 def purpose_key(seed: int, purpose: Purpose) -> jax.Array:

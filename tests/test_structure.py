@@ -40,6 +40,7 @@ FLOORS = {
   'kernels.schedules': 0,
   'kernels.dct': 0,
   'kernels.pixels': 0,
+  'kernels.conditional': 0,
   'rng': 0,
 }
 

@@ -9,6 +9,11 @@ runs the four variants; one of them is
   python -m mollify_jax.main --config=experiments/cpu_cifar10/config.py:blur \
     --config.data.path=cifar10_jpeg.npz --workdir=/tmp/cpu_cifar10/blur
 
+Any variant with `,trivial_augment_wide` behind it augments by that as well:
+
+  python -m mollify_jax.main \
+    --config=experiments/cpu_cifar10/config.py:plain,trivial_augment_wide ...
+
 The measured table stands in README.md beside this file.
 """
 
@@ -20,13 +25,20 @@ VARIANTS = {  # which roles an example may be dealt
   'blur': ('clean', 'blur'),
   'diffusion_blur': ('clean', 'noise', 'blur'),
 }
+AUGMENTATIONS = {
+  'fcr': ('flip', 'crop', 'rotate'),
+  'trivial_augment_wide': ('flip', 'crop', 'rotate', 'trivial_augment_wide'),
+}
 
 
 def get_config(variant: str = 'diffusion_blur') -> ml_collections.ConfigDict:
-  """The configuration of one variant."""
-  if variant not in VARIANTS:
+  """The configuration of one variant, or of VARIANT,AUGMENTATION."""
+  method, _, augmentation = variant.partition(',')
+  augmentation = augmentation or 'fcr'
+  if method not in VARIANTS or augmentation not in AUGMENTATIONS:
     raise ValueError(
-      f'unknown variant {variant!r}; choose from {", ".join(VARIANTS)}'
+      f'unknown variant {variant!r}; choose from {", ".join(VARIANTS)}, with '
+      f'a comma and one of {", ".join(AUGMENTATIONS)} behind it if you like'
     )
   config = ml_collections.ConfigDict()
   config.seed = 0
@@ -39,10 +51,10 @@ def get_config(variant: str = 'diffusion_blur') -> ml_collections.ConfigDict:
     'test_examples': 0,
   }
 
-  config.augment = ('flip', 'crop', 'rotate')
+  config.augment = AUGMENTATIONS[augmentation]
   config.augment_options = {'crop_padding': 4, 'rotate_degrees': 15.0}
   config.mollify = {
-    'roles': VARIANTS[variant],
+    'roles': VARIANTS[method],
     'beta_a': 1.0,
     'beta_b': 2.0,
     'noise_power': 1.0,

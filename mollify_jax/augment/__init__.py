@@ -1,89 +1,80 @@
-"""Augmentations of one image, per example, on the device."""
+"""Augmentations of uint8 images, per example, on the device.
 
-import dataclasses
-from collections.abc import Callable
+`augment_images(keys, images, AugmentSpec(steps=(...)))` applies named steps,
+each image with its own key: the result for an image depends on neither its
+neighbours nor the batch size. `apply` is one operation of torchvision's
+policies; `mixup` and `cutmix` act on batches and their labels. Needs jax and
+numpy only.
+"""
 
-import jax
-import jax.numpy as jnp
-
+from mollify_jax.augment.chains import augmix
+from mollify_jax.augment.erasing import erase_image, random_erase
 from mollify_jax.augment.geometry import (
+  affine_image,
+  crop_image,
+  flip_image,
   random_crop,
   random_flip,
   random_rotate,
+  rotate_image,
+)
+from mollify_jax.augment.mixing import cut_example, cutmix, mix_example, mixup
+from mollify_jax.augment.operations import (
+  OPERATIONS,
+  apply,
+  apply_selected,
+  operation_number,
+)
+from mollify_jax.augment.pipeline import (
+  IMAGE_STEPS,
+  MIXING_STEPS,
+  STEPS,
+  AugmentOptions,
+  AugmentSpec,
+  augment_image,
+  augment_images,
+  augment_views,
+)
+from mollify_jax.augment.policies import (
+  auto_augment,
+  rand_augment,
+  trivial_augment_wide,
+)
+from mollify_jax.augment.resized_crop import (
+  random_resized_crop,
+  resized_crop_image,
 )
 
-
-@dataclasses.dataclass(frozen=True)
-class AugmentSpec:
-  """Which steps, in the order applied. Hashable, a valid static argument.
-
-  Attributes:
-    steps: names from `STEPS`; () is none.
-    crop_padding: pixels of zero padding for `crop`, >= 0.
-    rotate_degrees: largest angle of `rotate`, in [0, 180].
-
-  Raises:
-    ValueError: an unknown step (the choices are listed), or a parameter out
-      of range.
-  """
-
-  steps: tuple[str, ...] = ('flip', 'crop', 'rotate')
-  crop_padding: int = 4
-  rotate_degrees: float = 15.0
-
-  def __post_init__(self):
-    object.__setattr__(self, 'steps', tuple(self.steps))
-    for step in self.steps:
-      if step not in STEPS:
-        raise ValueError(
-          f'unknown augmentation {step!r}; choose from {", ".join(STEPS)}'
-        )
-    if self.crop_padding < 0:
-      raise ValueError(f'crop_padding must be >= 0, got {self.crop_padding!r}')
-    if not 0 <= self.rotate_degrees <= 180:
-      raise ValueError(
-        f'rotate_degrees must be in [0, 180], got {self.rotate_degrees!r}'
-      )
-
-
-# name -> (key, image, spec) -> image
-STEPS: dict[str, Callable[..., jax.Array]] = {
-  'flip': lambda key, image, spec: random_flip(key, image),
-  'crop': lambda key, image, spec: random_crop(key, image, spec.crop_padding),
-  'rotate': lambda key, image, spec: random_rotate(
-    key, image, spec.rotate_degrees
-  ),
-}
-
-
-def augment_image(
-  key: jax.Array, image: jax.Array, spec: AugmentSpec
-) -> jax.Array:
-  """Applies the steps of `spec` to one image.
-
-  Args:
-    key: key[]; each step folds in its position.
-    image: uint8[H, W, C].
-    spec: static.
-
-  Returns:
-    Same shape and dtype.
-
-  Raises:
-    ValueError: `image` is not rank 3.
-  """
-  if jnp.ndim(image) != 3:
-    raise ValueError(
-      f'augment_image takes one image [H, W, C], got shape '
-      f'{jnp.shape(image)!r}; for a batch [B, H, W, C] call augment_images'
-    )
-  for position, step in enumerate(spec.steps):
-    image = STEPS[step](jax.random.fold_in(key, position), image, spec)
-  return image
-
-
-def augment_images(
-  keys: jax.Array, images: jax.Array, spec: AugmentSpec
-) -> jax.Array:
-  """Augments each image by itself: key[B], uint8[B, H, W, C]; see above."""
-  return jax.vmap(augment_image, in_axes=(0, 0, None))(keys, images, spec)
+__all__ = [
+  'IMAGE_STEPS',
+  'MIXING_STEPS',
+  'OPERATIONS',
+  'STEPS',
+  'AugmentOptions',
+  'AugmentSpec',
+  'affine_image',
+  'apply',
+  'apply_selected',
+  'augment_image',
+  'augment_images',
+  'augment_views',
+  'augmix',
+  'auto_augment',
+  'crop_image',
+  'cut_example',
+  'cutmix',
+  'erase_image',
+  'flip_image',
+  'mix_example',
+  'mixup',
+  'operation_number',
+  'rand_augment',
+  'random_crop',
+  'random_erase',
+  'random_flip',
+  'random_resized_crop',
+  'random_rotate',
+  'resized_crop_image',
+  'rotate_image',
+  'trivial_augment_wide',
+]

@@ -14,11 +14,11 @@ import numpy as np
 
 from mollify_jax.corruptions.filters import (
   blur_separable,
-  check_pixels,
   clip_pixels,
   correlate_pixels,
   gaussian_taps,
 )
+from mollify_jax.kernels.pixels import check_pixels
 
 MOTION_DEGREES = (-45.0, 45.0)
 

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mollify_jax.corruptions.filters import check_pixels, clip_pixels
+from mollify_jax.corruptions.filters import clip_pixels
+from mollify_jax.kernels.pixels import check_pixels
 
 
 def reduce_contrast(image: jax.Array, *, factor: float) -> jax.Array:

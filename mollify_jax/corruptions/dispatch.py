@@ -13,7 +13,6 @@ from mollify_jax import rng
 from mollify_jax.corruptions import blur, elastic, noise, spatter, weather
 from mollify_jax.corruptions.color import brighten, saturate
 from mollify_jax.corruptions.digital import pixelate, reduce_contrast
-from mollify_jax.corruptions.filters import check_pixels
 from mollify_jax.corruptions.jpeg import compress_jpeg
 from mollify_jax.corruptions.severities import (
   CORRUPTIONS,
@@ -23,6 +22,7 @@ from mollify_jax.corruptions.severities import (
   parameters_for,
 )
 from mollify_jax.corruptions.textures import TexturesMissingError
+from mollify_jax.kernels.pixels import check_pixels
 
 
 @dataclasses.dataclass(frozen=True)

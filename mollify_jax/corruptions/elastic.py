@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from mollify_jax.corruptions.filters import (
-  check_pixels,
   gaussian_taps,
   smoothing_matrix,
 )
+from mollify_jax.kernels.pixels import check_pixels
 
 # OpenCV adds positions up in 1/1024 pixel and keeps 1/32.
 _SUM_BITS = 10

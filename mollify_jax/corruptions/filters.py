@@ -17,32 +17,6 @@ import numpy as np
 BORDERS = ('edge', 'reflect', 'symmetric')
 
 
-def check_pixels(image: jax.Array, function: str) -> None:
-  """Refuses anything but one uint8[H, W, 1 or 3] image with pixels.
-
-  Raises:
-    ValueError: another rank, number of channels, or no pixels.
-    TypeError: another dtype.
-  """
-  shape = jnp.shape(image)
-  if len(shape) != 3:
-    raise ValueError(
-      f'{function} takes one image [H, W, C], got shape {shape!r}; for a batch '
-      f'[B, H, W, C] call jax.vmap({function})'
-    )
-  if shape[2] not in (1, 3) or 0 in shape:
-    raise ValueError(
-      f'{function} takes images of 1 or 3 channels with at least one pixel, '
-      f'got shape {shape!r}'
-    )
-  dtype = jnp.result_type(image)
-  if dtype != jnp.uint8:
-    raise TypeError(
-      f'{function} takes pixels as uint8 in [0, 255], got dtype '
-      f'{dtype.name!r}; corrupt images before they are normalised'
-    )
-
-
 def check_shape(
   array: jax.Array, wanted: tuple[int, ...], what: str, function: str
 ) -> None:

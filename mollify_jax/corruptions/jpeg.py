@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mollify_jax.corruptions.filters import check_pixels
+from mollify_jax.kernels.pixels import check_pixels
 
 
 def compress_jpeg(image: jax.Array, *, quality: int) -> jax.Array:

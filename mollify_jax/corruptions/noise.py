@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from mollify_jax.corruptions.filters import (
-  check_pixels,
   check_shape,
   clip_pixels,
 )
+from mollify_jax.kernels.pixels import check_pixels
 
 
 def add_gaussian_noise(

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from mollify_jax.corruptions.filters import (
-  check_pixels,
   clip_pixels,
   gaussian_taps,
 )
+from mollify_jax.kernels.pixels import check_pixels
 
 KINDS = ('water', 'mud')
 

@@ -12,11 +12,11 @@ import numpy as np
 
 from mollify_jax.corruptions.blur import smear_levels, zoom_centre
 from mollify_jax.corruptions.filters import (
-  check_pixels,
   check_shape,
   clip_pixels,
 )
 from mollify_jax.corruptions.textures import frost_textures
+from mollify_jax.kernels.pixels import check_pixels
 
 SNOW_DEGREES = (-135.0, -45.0)
 # Weights of luma in R, G, B (ITU-R BT.601).

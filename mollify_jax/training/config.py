@@ -7,7 +7,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
-from mollify_jax.augment import AugmentSpec
+from mollify_jax.augment import AugmentOptions, AugmentSpec
 from mollify_jax.corruptions.severities import (
   PARAMETER_SETS,
   select_corruptions,
@@ -17,7 +17,7 @@ from mollify_jax.feeds import FEEDS
 from mollify_jax.kernels.mollify import MollifySpec
 from mollify_jax.models import create_model
 from mollify_jax.training.optimizer import OptimizerSpec
-from mollify_jax.training.step import LOSSES
+from mollify_jax.training.step import LOSSES, check_consistency
 
 DTYPES = ('auto', 'float32', 'bfloat16')
 
@@ -28,14 +28,6 @@ def _check_positive(spec, prefix, *names):
       raise ValueError(
         f'{prefix}{name} must be >= 1, got {getattr(spec, name)!r}'
       )
-
-
-@dataclasses.dataclass(frozen=True)
-class AugmentOptions:
-  """Parameters of the augmentation steps; see `augment.AugmentSpec`."""
-
-  crop_padding: int = 4
-  rotate_degrees: float = 15.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,6 +104,9 @@ class RunSpec:
     data: which data set.
     augment: names of augmentation steps, in order.
     augment_options: their parameters.
+    consistency_weight: of AugMix's Jensen-Shannon loss between an image
+      without AugMix and two AugMix versions of it; 0 is none. Needs the step
+      `augmix`.
     mollify: what mollification does; roles=('clean',) is plain training.
     model: a name in `models.MODELS`.
     dtype: of the network's computation; `auto` is float32 on CPU and
@@ -141,6 +136,7 @@ class RunSpec:
   epochs: int
   optimizer: OptimizerSpec = OptimizerSpec()
   augment_options: AugmentOptions = AugmentOptions()
+  consistency_weight: float = 0.0
   dtype: str = 'auto'
   loss: str = 'cross_entropy'
   label_smoothing: float = 0.0
@@ -191,7 +187,11 @@ class RunSpec:
         )
     # Both name what they refuse, long before any data is read.
     create_model(self.model, num_classes=2)
-    self.augment_spec()
+    augment = self.augment_spec()
+    try:
+      check_consistency(self.consistency_weight, augment)
+    except ValueError as error:
+      raise ValueError(f'config.{error}') from error
 
   def augment_spec(self) -> AugmentSpec:
     """The augmentation, names and parameters together."""

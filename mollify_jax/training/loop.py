@@ -264,6 +264,7 @@ def _step_spec(spec: RunSpec, dataset: Dataset | StreamedDataset) -> StepSpec:
     augment=spec.augment_spec(),
     mollify=spec.mollify,
     loss=spec.loss,
+    consistency_weight=spec.consistency_weight,
     label_smoothing=spec.label_smoothing,
     ema_decay=spec.optimizer.ema_decay,
   )

@@ -1,6 +1,7 @@
 """One training step, and several of them in one compiled call."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,13 +11,18 @@ import optax
 from flax import linen as nn
 
 from mollify_jax import rng
-from mollify_jax.augment import AugmentSpec, augment_images
+from mollify_jax.augment import (
+  MIXING_STEPS,
+  AugmentSpec,
+  augment_images,
+  augment_views,
+)
 from mollify_jax.feeds import Feed
 from mollify_jax.kernels import losses
 from mollify_jax.kernels.labels import temper_labels
 from mollify_jax.kernels.mollify import MollifySpec, mollify_batch
 from mollify_jax.kernels.pixels import normalize_images
-from mollify_jax.parallel import AXIS, parallelize_steps
+from mollify_jax.parallel import AXIS, parallelize_steps, previous_in_batch
 from mollify_jax.training.state import TrainState
 
 LOSSES = {
@@ -26,6 +32,24 @@ LOSSES = {
 }
 
 
+def check_consistency(weight: float, augment: AugmentSpec) -> None:
+  """Refuses a consistency loss without the views that it compares.
+
+  Raises:
+    ValueError: a weight out of range, or steps that do not go with one.
+  """
+  if not 0 <= weight < math.inf:
+    raise ValueError(
+      f'consistency_weight must be finite and >= 0, got {weight!r}'
+    )
+  if weight and (augment.steps.count('augmix') != 1 or augment.mixing_step):
+    raise ValueError(
+      f"consistency_weight={weight!r} needs 'augmix' as one of the steps and "
+      f'no mixing of labels, got augment={augment.steps!r}; change the steps, '
+      'or set the weight to 0'
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class StepSpec:
   """What one training step does besides the network. Static.
@@ -33,9 +57,10 @@ class StepSpec:
   Attributes:
     num_classes: K of the labels.
     mean, std: per channel, of pixels / 255.
-    augment: before normalisation.
-    mollify: after it.
+    augment: before normalisation; a label-mixing step after it.
+    mollify: after both.
     loss: a name in `LOSSES`.
+    consistency_weight: of AugMix's Jensen-Shannon loss, >= 0.
     label_smoothing: constant softening of every label in [0, 1], before
       mollification; a baseline, 0 in the paper.
     ema_decay: 0 is none.
@@ -50,6 +75,7 @@ class StepSpec:
   augment: AugmentSpec
   mollify: MollifySpec
   loss: str = 'cross_entropy'
+  consistency_weight: float = 0.0
   label_smoothing: float = 0.0
   ema_decay: float = 0.0
 
@@ -62,6 +88,7 @@ class StepSpec:
       raise ValueError(
         f'label_smoothing must be in [0, 1], got {self.label_smoothing!r}'
       )
+    check_consistency(self.consistency_weight, self.augment)
 
 
 def prepare_batch(
@@ -78,26 +105,55 @@ def prepare_batch(
     spec: static.
 
   Returns:
-    float32[B, H, W, C] and tempered labels float32[B, K].
+    float32[V, B, H, W, C] and tempered labels float32[B, K]. There is one view,
+    or with a consistency loss three: without AugMix and twice with it, all
+    degraded alike.
   """
   size = batch['label'].shape[0]
   first = jax.lax.axis_index(AXIS) * size
-  keys = [
-    rng.example_keys(rng.step_key(seed, purpose, step), first, size)
-    for purpose in (rng.Purpose.AUGMENT, rng.Purpose.MOLLIFY)
-  ]
-  images = augment_images(keys[0], batch['image'], spec.augment)
+
+  def example_keys(purpose):
+    return rng.example_keys(rng.step_key(seed, purpose, step), first, size)
+
+  keys = example_keys(rng.Purpose.AUGMENT)
+  if spec.consistency_weight:
+    views = jax.vmap(augment_views, in_axes=(0, 0, None), out_axes=1)(
+      keys, batch['image'], spec.augment
+    )
+  else:
+    augment = spec.augment.without_mixing()
+    views = augment_images(keys, batch['image'], augment)[None]
+  views = normalize_images(views, spec.mean, spec.std)
   labels = jax.nn.one_hot(batch['label'], spec.num_classes)
   if spec.label_smoothing:
     labels = temper_labels(labels, jnp.full(size, spec.label_smoothing))
+  if spec.augment.mixing_step:
+    images, labels = _mix(views[0], labels, seed, step, first, spec.augment)
+    views = images[None]
   # Roles go round the whole training stream, so that shares are exact over
   # it even if the batch does not divide by their number.
   cycle = len(spec.mollify.roles)
   batch_size = jax.lax.axis_size(AXIS) * size
   first_of_step = (step % cycle) * (batch_size % cycle)
-  images = normalize_images(images, spec.mean, spec.std)
-  return mollify_batch(
-    keys[1], images, labels, spec.mollify, first_of_step + first
+  keys = example_keys(rng.Purpose.MOLLIFY)
+  mollified = [
+    mollify_batch(keys, view, labels, spec.mollify, first_of_step + first)
+    for view in views
+  ]
+  return jnp.stack([image for image, _ in mollified]), mollified[0][1]
+
+
+def _mix(images, labels, seed, step, first, augment):
+  """MixUp or CutMix with the previous example of the whole batch."""
+  key = rng.step_key(seed, rng.Purpose.MIX, step)
+  if augment.mix_per_example:
+    key = rng.example_keys(key, first, images.shape[0])
+  return MIXING_STEPS[augment.mixing_step](
+    key,
+    images,
+    labels,
+    alpha=augment.mix_alpha,
+    partners=previous_in_batch((images, labels)),
   )
 
 
@@ -120,20 +176,24 @@ def train_step(
 
   Returns:
     The new state and the step's metrics over the global batch: `loss` in
-    nats, `error` in [0, 1] against the hard labels, `grad_norm`.
+    nats, `error` in [0, 1] against each image's own hard label, `grad_norm`.
   """
-  images, labels = prepare_batch(batch, seed, state.step, spec)
+  views, labels = prepare_batch(batch, seed, state.step, spec)
   loss_function = jax.vmap(LOSSES[spec.loss])
 
   def mean_loss(params):
     logits, updated = model.apply(
       {'params': params, 'batch_stats': state.batch_stats},
-      images,
+      views.reshape(-1, *views.shape[2:]),
       train=True,
       mutable=['batch_stats'],
     )
-    loss = jnp.mean(loss_function(logits, labels))
-    return loss, (logits, updated.get('batch_stats', {}))
+    logits = logits.reshape(*views.shape[:2], -1)
+    loss = jnp.mean(loss_function(logits[0], labels))
+    if spec.consistency_weight:
+      divergence = jax.vmap(losses.jensen_shannon, in_axes=1)(logits)
+      loss += spec.consistency_weight * jnp.mean(divergence)
+    return loss, (logits[0], updated.get('batch_stats', {}))
 
   (loss, (logits, batch_stats)), gradients = jax.value_and_grad(
     mean_loss, has_aux=True

@@ -188,7 +188,7 @@ def test_refused_images():
     corruptions.corrupt(key, pixels(2, 8, 8, 3), 'fog', 1)
   with pytest.raises(ValueError, match=r'1 or 3 channels.*\(8, 8, 4\)'):
     corruptions.corrupt(key, pixels(8, 8, 4), 'fog', 1)
-  with pytest.raises(TypeError, match=r"'float32'; corrupt images before"):
+  with pytest.raises(TypeError, match=r"'float32'; apply it before"):
     corruptions.corrupt(key, np.zeros((8, 8, 3), np.float32), 'fog', 1)
   with pytest.raises(ValueError, match='one key each'):
     corruptions.corrupt_batch(

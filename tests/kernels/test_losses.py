@@ -171,3 +171,45 @@ def test_wrong_inputs_are_named():
     losses.dirichlet_nll(jnp.zeros(3), jnp.zeros(4))
   with pytest.raises(ValueError, match='multi_sample_nll'):
     losses.multi_sample_nll(jnp.zeros(()))
+
+
+@pytest.mark.parametrize('shape', [(3, 10), (2, 2), (4, 1000)])
+def test_jensen_shannon_equals_float64(shape):
+  logits = np.random.default_rng(0).normal(size=shape).astype(np.float32) * 5
+  f = softmax64(logits)
+  mean = f.mean(axis=0)
+  want = np.mean([scipy.special.rel_entr(row, mean).sum() for row in f])
+  ours = losses.jensen_shannon(logits)
+  np.testing.assert_allclose(ours, want, rtol=1e-5)
+  np.testing.assert_allclose(jax.jit(losses.jensen_shannon)(logits), ours)
+
+  def at(scale):  # d/ds of the divergence of s * logits, by differences
+    f = softmax64(scale * logits.astype(np.float64))
+    mean = f.mean(axis=0)
+    return np.mean([scipy.special.rel_entr(row, mean).sum() for row in f])
+
+  gradient = jax.grad(losses.jensen_shannon)(jnp.asarray(logits))
+  np.testing.assert_allclose(
+    np.sum(gradient * logits),
+    (at(1 + 1e-4) - at(1 - 1e-4)) / 2e-4,
+    rtol=2e-3,
+    atol=1e-6,
+  )
+
+
+def test_jensen_shannon_limits():
+  agree = jnp.tile(jnp.array([3.0, -1.0, 0.5]), (3, 1))
+  np.testing.assert_allclose(losses.jensen_shannon(agree), 0, atol=1e-6)
+  # Views that are sure of different classes: ln V, whatever the logits' size.
+  for size in (30.0, 1e4):
+    certain = size * jnp.eye(3, 5)
+    value, gradient = jax.value_and_grad(losses.jensen_shannon)(certain)
+    np.testing.assert_allclose(value, np.log(3), rtol=1e-5)
+    assert np.isfinite(gradient).all()
+  # The order of views is of no account.
+  logits = np.random.default_rng(1).normal(size=(3, 4)).astype(np.float32)
+  np.testing.assert_allclose(
+    losses.jensen_shannon(logits[::-1]), losses.jensen_shannon(logits), 1e-6
+  )
+  with pytest.raises(ValueError, match=r'takes the logits \[V, K\].*\(3,\)'):
+    losses.jensen_shannon(jnp.zeros(3))

@@ -29,7 +29,9 @@ from mollify_jax.training.state import create_state  # noqa: E402
 from mollify_jax.training.step import StepSpec, make_train_steps  # noqa: E402
 
 
-def train_and_evaluate(assignment, *, sharded):
+def train_and_evaluate(
+  assignment, *, sharded=False, steps=('crop', 'rotate'), per_example=False
+):
   """Two calls of two steps, then three passes: name -> array."""
   dataset = digits.load()
   # Roles, batch and devices do not divide each other: 16 % 3 and 2 % 3.
@@ -38,7 +40,9 @@ def train_and_evaluate(assignment, *, sharded):
     num_classes=10,
     mean=dataset.mean,
     std=dataset.std,
-    augment=AugmentSpec(steps=('crop', 'rotate'), crop_padding=1),
+    augment=AugmentSpec(
+      steps=steps, crop_padding=1, mix_per_example=per_example
+    ),
     mollify=mollify,
     ema_decay=0.5,
   )
@@ -106,9 +110,19 @@ np.savez(
   **{
     f'{case}/{name}': array
     for case, arguments in {
-      'iid': {'assignment': 'iid', 'sharded': False},
-      'stratified': {'assignment': 'stratified', 'sharded': False},
+      'iid': {'assignment': 'iid'},
+      'stratified': {'assignment': 'stratified'},
       'sharded': {'assignment': 'iid', 'sharded': True},
+      # A partner may lie on another device.
+      'mixup': {
+        'assignment': 'stratified',
+        'steps': ('trivial_augment_wide', 'mixup'),
+      },
+      'cutmix': {
+        'assignment': 'stratified',
+        'steps': ('crop', 'cutmix'),
+        'per_example': True,
+      },
     }.items()
     for name, array in train_and_evaluate(**arguments).items()
   },

@@ -45,8 +45,19 @@ def test_every_config_and_variant_is_a_valid_run(path):
     spec = run_spec(config)
     assert spec.method == variant
     assert spec.mollify.roles == roles
+  for augmentation, steps in getattr(module, 'AUGMENTATIONS', {}).items():
+    config = module.get_config(f'blur,{augmentation}').to_dict()
+    config['data']['path'] = {'archive': 'x.npz'}.get(
+      config['data']['name'], ''
+    )
+    spec = run_spec(config)
+    assert spec.mollify.roles == module.VARIANTS['blur']
+    assert spec.augment == steps
   with pytest.raises(ValueError, match="unknown variant 'fog'; choose from pl"):
     module.get_config('fog')
+  if hasattr(module, 'AUGMENTATIONS'):
+    with pytest.raises(ValueError, match='a comma, from trivial_augment'):
+      module.get_config('blur,fog')
 
 
 def test_paper_recipe():
@@ -57,6 +68,7 @@ def test_paper_recipe():
     128,
     300,
   )
+  assert spec.augment == ('flip', 'crop', 'rotate', 'trivial_augment_wide')
   optimizer = spec.optimizer
   assert optimizer.learning_rate == 0.01
   assert optimizer.momentum == 0.9
@@ -88,7 +100,21 @@ BAD_FIELDS = [
   ('model', 'resnet9000', ValueError, 'resnet9000'),
   ('data.name', 'mnist', ValueError, "unknown data set 'mnist'; choose from"),
   ('data.name', 'archive', ValueError, 'needs the path of an .npz'),
-  ('augment', ['spin'], ValueError, "'spin'"),
+  ('augment', ['spin'], ValueError, "'spin'; choose from flip, crop, rotate,"),
+  ('augment', ['mixup', 'flip'], ValueError, "'mixup' mixes images and labels"),
+  (
+    'augment_options.spin',
+    1,
+    ValueError,
+    'config.augment_options.spin; choose',
+  ),
+  (
+    'consistency_weight',
+    12.0,
+    ValueError,
+    'config.consistency_weight=12.0 nee',
+  ),
+  ('consistency_weight', -1.0, ValueError, 'config.consistency_weight must be'),
   ('augment_options.crop_padding', -1, ValueError, 'crop_padding'),
   ('loss', 'hinge', ValueError, "unknown config.loss 'hinge'; choose from cro"),
   (

@@ -32,7 +32,7 @@ def test_devices_share_one_training(tmp_path):
     assert process.returncode == 0, stderr[-3000:]
     arrays.append(dict(np.load(out)))
   one = arrays[0]
-  for case in ('iid', 'stratified', 'sharded'):
+  for case in ('iid', 'stratified', 'sharded', 'mixup', 'cutmix'):
     assert np.isfinite(one[f'{case}/loss']).all()
     assert one[f'{case}/loss'].shape == (4,)
     assert (one[f'{case}/count'] == 360).all()

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from mollify_jax import MollifySpec, mollify_batch, parallel, rng
+from mollify_jax import MollifySpec, augment, mollify_batch, parallel, rng
 from mollify_jax.augment import AugmentSpec, augment_images
 from mollify_jax.feeds import ResidentFeed
 from mollify_jax.models import create_model
@@ -121,6 +121,96 @@ def test_a_mollified_step(assignment):
   check(before, after, metrics, pixels, targets, labels)
 
 
+def step_key(purpose):
+  return jax.random.fold_in(
+    jax.random.fold_in(jax.random.key(SEED), int(purpose)), 0
+  )
+
+
+@pytest.mark.parametrize('per_example', [False, True])
+@pytest.mark.parametrize('step', ['mixup', 'cutmix'])
+def test_a_mixed_step(step, per_example):
+  """Mixed after normalisation, with the previous example; tempered after."""
+  mollify = MollifySpec(assignment='stratified')
+  before, after, metrics, pixels, labels = one_step(
+    spec(
+      mollify=mollify,
+      augment=AugmentSpec((step,), mix_alpha=0.7, mix_per_example=per_example),
+    )
+  )
+  key = step_key(rng.Purpose.MIX)
+  if per_example:
+    key = rng.example_keys(key, 0, B)
+  pixels, targets = getattr(augment, step)(
+    key, pixels, jax.nn.one_hot(labels, K), alpha=0.7
+  )
+  assert (np.asarray(targets).max(axis=1) < 1).any()
+  pixels, targets = mollify_batch(
+    rng.example_keys(step_key(rng.Purpose.MOLLIFY), 0, B),
+    pixels,
+    targets,
+    mollify,
+  )
+  check(before, after, metrics, pixels, targets, labels)
+
+
+def test_a_consistent_step():
+  """Cross-entropy of the view without AugMix, and the divergence of three."""
+  mollify = MollifySpec(assignment='stratified')
+  augment_spec = AugmentSpec(('flip', 'augmix'))
+  step_spec = spec(mollify=mollify, augment=augment_spec, consistency_weight=3)
+  before, after, metrics, _, labels = one_step(step_spec)
+  images = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 1), np.uint8)
+  images = images[np.random.default_rng((SEED, 0)).permutation(20)[:B]]
+  keys = rng.example_keys(step_key(rng.Purpose.AUGMENT), 0, B)
+  views = jax.jit(
+    jax.vmap(functools.partial(augment.augment_views, spec=augment_spec))
+  )(keys, images)
+  assert views.shape == (B, 3, 8, 8, 1)
+  keys = rng.example_keys(step_key(rng.Purpose.MOLLIFY), 0, B)
+  mollified = []
+  for view in jnp.moveaxis(views, 1, 0):
+    pixels = jnp.asarray((view / 255 - MEAN[0]) / STD[0], jnp.float32)
+    pixels, targets = mollify_batch(
+      keys, pixels, jax.nn.one_hot(labels, K), mollify
+    )
+    mollified.append(pixels)
+  model = create_model('small_cnn', K)
+
+  def mean_loss(params):
+    logits, updated = model.apply(
+      {'params': params, 'batch_stats': before.batch_stats},
+      jnp.concatenate(mollified),
+      train=True,
+      mutable=['batch_stats'],
+    )
+    f = jax.nn.softmax(logits.reshape(3, B, K))
+    cross_entropy = -(targets * jnp.log(f[0])).sum(axis=1).mean()
+    divergence = (f * (jnp.log(f) - jnp.log(f.mean(axis=0)))).sum(axis=2).mean()
+    return cross_entropy + 3 * divergence, updated['batch_stats']
+
+  (loss, batch_stats), gradient = jax.value_and_grad(mean_loss, has_aux=True)(
+    before.params
+  )
+  expected = jax.tree.map(lambda p, g: p - RATE * g, before.params, gradient)
+  for ours, want in (
+    (after.params, expected),
+    (after.batch_stats, batch_stats),
+    (metrics['loss'], jnp.array([loss])),
+  ):
+    jax.tree.map(
+      functools.partial(np.testing.assert_allclose, rtol=2e-5, atol=2e-6),
+      ours,
+      want,
+    )
+
+
+@pytest.mark.parametrize('steps', [('flip',), ('augmix', 'mixup')])
+def test_consistency_without_its_views_is_refused(steps):
+  with pytest.raises(ValueError, match="needs 'augmix' as one of the steps"):
+    spec(augment=AugmentSpec(steps), consistency_weight=1.0)
+
+
 def test_the_second_step_draws_anew():
   """Keys and roles of step 1 are its own, and they depend on the seed."""
   mollify = MollifySpec(assignment='stratified')
@@ -137,7 +227,7 @@ def test_the_second_step_draws_anew():
     pixels, labels = prepare(
       jax.tree.map(lambda a: a[None], batch), np.int32(seed), np.int32(step)
     )
-    drawn[seed, step] = np.asarray(pixels[0])
+    drawn[seed, step] = np.asarray(pixels[0, 0])
     keys = [
       rng.example_keys(rng.step_key(seed, purpose, step), 0, 8)
       for purpose in (rng.Purpose.AUGMENT, rng.Purpose.MOLLIFY)
@@ -150,7 +240,7 @@ def test_the_second_step_draws_anew():
       mollify,
       first_index=8 * step,  # roles go round the whole stream
     )
-    np.testing.assert_allclose(pixels[0], want[0], atol=1e-5)
+    np.testing.assert_allclose(pixels[0, 0], want[0], atol=1e-5)
     np.testing.assert_allclose(labels[0], want[1], atol=1e-6)
   assert (drawn[SEED, 0] != drawn[SEED, 1]).any()
   assert (drawn[SEED, 1] != drawn[SEED + 1, 1]).any()
