@@ -5,6 +5,7 @@ Importing this package loads jax and numpy only; the trainer lives in
 `mollify_jax.main` and needs the extra `train`.
 """
 
+from mollify_jax import augment
 from mollify_jax.kernels import losses, schedules
 from mollify_jax.kernels.blur import blur_image, blur_images
 from mollify_jax.kernels.labels import temper_label, temper_labels
@@ -24,6 +25,7 @@ __all__ = [
   'MollifySpec',
   'Role',
   'add_noise',
+  'augment',
   'blur_image',
   'blur_images',
   'degrade_example',

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+import mollify_jax
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / 'README.md').read_text()
 SNIPPETS = re.findall(r'```python\n(.*?)```', README, re.DOTALL)
@@ -32,11 +34,32 @@ def test_the_snippet_trains_somebody_elses_network():
   assert later < loss
 
 
+def test_the_snippet_augments_somebody_elses_images():
+  pixels = np.random.default_rng(0).integers(0, 256, (4, 9, 8, 3), np.uint8)
+  names = {
+    'jax': jax,
+    'mj': mollify_jax,
+    'key': jax.random.key(0),
+    'keys': mollify_jax.example_keys(jax.random.key(0), 0, 4),
+    'pixels': pixels,
+    'images': jnp.asarray(pixels / 255, jnp.float32),
+    'labels': jnp.eye(4),
+  }
+  exec(compile(SNIPPETS[1], 'README.md', 'exec'), names)
+  assert names['pixels'].shape == names['images'].shape == pixels.shape
+  assert names['sheared'].shape == pixels.shape[1:]
+  assert (names['pixels'] != pixels).any()
+  np.testing.assert_allclose(names['labels'].sum(axis=1), 1, rtol=1e-6)
+  listed = README[README.index('`mj.augment.STEPS` has them all') :]
+  for step in mollify_jax.augment.STEPS:
+    assert f'`{step}`' in listed[:400], step
+
+
 def test_the_snippet_corrupts_somebody_elses_images():
-  assert len(SNIPPETS) == 2
+  assert len(SNIPPETS) == 3
   pixels = np.full((3, 32, 32, 3), 100, np.uint8)
   names = {'jax': jax, 'pixels': pixels}
-  exec(compile(SNIPPETS[1], 'README.md', 'exec'), names)
+  exec(compile(SNIPPETS[2], 'README.md', 'exec'), names)
   assert names['foggy'].shape == pixels.shape
   assert names['foggy'].dtype == jnp.uint8
   assert (names['foggy'] != pixels).mean() > 0.5
