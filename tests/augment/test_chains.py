@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mollify_jax.augment import chains
+from mollify_jax.augment.magnitudes import SIGNED
 from mollify_jax.augment.operations import operation_number
 
 SHAPE = (32, 32, 3)
@@ -112,7 +113,25 @@ def test_draws_have_the_stated_distributions():
     for column in share.T:
       assert abs(column.mean() - 1 / count) < 5 * np.sqrt(variance / n)
       assert abs(column.var() / variance - 1) < 0.1
-  assert abs(np.corrcoef(keep[:, 0], weights[:, 0])[0, 1]) < 5 / np.sqrt(n)
+  signed = np.asarray(draw.magnitude)[
+    np.isin(operation, [operation_number(name) for name in SIGNED])
+  ]
+  signed = signed[signed != 0]
+  assert abs((signed < 0).mean() - 0.5) < 5 * 0.5 / np.sqrt(signed.size)
+  # Nothing that is drawn tells of anything else.
+  columns = np.concatenate(
+    [
+      *(keep[:, :1], weights[:, :2], depth, operation[:, :, 0]),
+      np.asarray(draw.magnitude)[:, :, 0] < 0,
+    ],
+    axis=1,
+  )
+  correlation = np.corrcoef(columns.T.astype(float))
+  fixed = np.eye(len(correlation), dtype=bool)
+  fixed[1:3, 1:3] = True  # weights sum to 1
+  for chain in range(3):  # only some operations have a sign
+    fixed[6 + chain, 9 + chain] = fixed[9 + chain, 6 + chain] = True
+  assert np.abs(correlation[~fixed]).max() < 5 / np.sqrt(n)
 
 
 @pytest.mark.slow  # compiles the sampler of gamma

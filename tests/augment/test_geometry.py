@@ -104,12 +104,13 @@ def test_neutral_parameters_are_the_identity(shape):
 
 
 def test_draws_have_the_stated_distributions():
-  n = 4000
+  n = 40_000
   image = jnp.arange(2, dtype=jnp.uint8).reshape(1, 2, 1)
   flipped = jax.vmap(random_flip, (0, None))(keys(n), image)[:, 0, 0, 0]
   assert abs(np.mean(flipped) - 0.5) < 5 * 0.5 / np.sqrt(n)
 
   # A lone bright pixel tells the offset.
+  n = 4000
   image = jnp.zeros((9, 9, 1), jnp.uint8).at[4, 4].set(1)
   cropped = np.asarray(jax.vmap(random_crop, (0, None))(keys(n), image))
   position = cropped.reshape(n, -1).argmax(1)

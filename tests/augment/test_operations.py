@@ -1,6 +1,7 @@
 """Every operation against torchvision's outputs, by name and by number."""
 
 import functools
+import platform
 
 import jax
 import jax.numpy as jnp
@@ -28,15 +29,22 @@ SIZES = [
 ]
 
 
+# Where this has been measured: rounding of sums and products is the same.
+MEASURED = platform.machine() == 'x86_64' and jax.default_backend() == 'cpu'
+
+
 def check(operation, ours, want, tie=None):
   """Holds one operation's outputs [N, M, H, W, C] to its tolerance."""
   difference = np.abs(np.asarray(ours).astype(int) - want)
-  if tie is not None:  # float32 rounding decides there, and devices differ
-    difference[:, tie] = 0
+  if tie is not None and not MEASURED:
+    difference[:, tie] = 0  # float32 rounding decides there
   if operation in EXACT or tie is not None:
     assert not difference.any(), operation
   assert difference.max() <= 1, operation
-  assert (difference > 0).mean() <= 0.01, operation
+  most = 0.01
+  if MEASURED and operation == 'Color':
+    most = 0.001
+  assert (difference > 0).mean() <= most, operation
 
 
 @functools.partial(jax.jit, static_argnames=('operation', 'options'))
@@ -184,6 +192,24 @@ def test_equalize_equals_the_integer_rule(shape):
     np.testing.assert_array_equal(
       ours[..., channel], equalize_by_hand(image[..., channel])
     )
+
+
+@pytest.mark.parametrize('step', [3, 7, 41, 93])
+def test_equalize_where_every_quotient_is_whole(step):
+  """A quotient that is rounded down would be one too low everywhere."""
+  counts = [step - step // 2, *[step] * 253, 1]
+  image = np.repeat(np.arange(255, dtype=np.uint8), counts)[:, None, None]
+  ours = np.asarray(augment.apply(image, 'Equalize'))
+  np.testing.assert_array_equal(ours[..., 0], equalize_by_hand(image[..., 0]))
+
+
+def test_a_grey_image_has_no_colour_to_take_away():
+  image = np.arange(256, dtype=np.uint8).reshape(16, 16, 1)
+  for function in (
+    lambda m: augment.apply(image, 'Color', m),
+    lambda m: apply_selected(image, operation_number('Color'), m),
+  ):
+    np.testing.assert_array_equal(function(0.3), image)
 
 
 @pytest.mark.parametrize('shape', [(1, 1, 3), (2, 5, 1), (1, 7, 3), (3, 3, 3)])

@@ -1,6 +1,8 @@
 """Policies: tables, recorded draws, and what is drawn how often."""
 
+import collections
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -195,19 +197,41 @@ def test_rand_augment_draws():
   np.testing.assert_array_equal(np.abs(magnitude), table[operation])
 
 
+def auto_augment_outcomes(policy):
+  """((number, magnitude), (number, magnitude)) -> its exact probability."""
+  table = magnitudes.magnitude_table(magnitudes.AUTO_AUGMENT, 32, 32)
+  outcomes = collections.Counter()
+  for pair in policies.SUB_POLICIES[policy]:
+    choices = []
+    for name, probability, index in pair:
+      number = operation_number(name)
+      size = float(table[number, index])
+      signs = (-1, 1) if name in magnitudes.SIGNED else (1,)
+      acting = [((number, s * size), probability / len(signs)) for s in signs]
+      choices.append([*acting, ((0, 0.0), 1 - probability)])
+    for (first, p), (second, q) in itertools.product(*choices):
+      outcomes[first, second] += p * q / 25
+  return outcomes
+
+
 @pytest.mark.parametrize('policy', ['imagenet', 'cifar10'])
 def test_auto_augment_draws(policy):
+  n = 40_000
   draw = functools.partial(
     policies.draw_auto_augment, image_shape=SHAPE, policy=policy
   )
-  operation, _ = map(np.asarray, jax.vmap(draw)(keys(20_000)))
-  table = policies.SUB_POLICIES[policy]
-  for step in range(2):
-    for name in SELECTABLE[1:]:
-      p = sum(row[step][1] for row in table if row[step][0] == name) / 25
-      share = (operation[:, step] == operation_number(name)).mean()
-      error = np.sqrt(max(p * (1 - p), 1e-9) / 20_000)
-      assert abs(share - p) <= 5 * error + 1e-6, (step, name)
+  operation, magnitude = map(np.asarray, jax.vmap(draw)(keys(n)))
+  magnitude = np.where(operation == 0, 0, magnitude)
+  drawn = collections.Counter(
+    ((int(a), float(x)), (int(b), float(y)))
+    for (a, b), (x, y) in zip(operation, magnitude, strict=True)
+  )
+  expected = auto_augment_outcomes(policy)
+  assert sum(expected.values()) == pytest.approx(1)
+  assert drawn.keys() <= expected.keys()
+  for outcome, p in expected.items():
+    error = np.sqrt(n * p * (1 - p))
+    assert abs(drawn[outcome] - n * p) <= 5 * error + 1e-6, outcome
   with pytest.raises(ValueError, match="'svhn'; choose from imagenet, cifar10"):
     draw(jax.random.key(0), policy='svhn')
 
