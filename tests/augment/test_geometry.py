@@ -92,6 +92,14 @@ def test_affine_equals_float64(interpolation, fill):
   np.testing.assert_allclose(ours, want, atol=1e-2)
 
 
+def test_half_way_the_even_pixel_is_nearest():
+  image = np.arange(1, 9, dtype=np.uint8).reshape(1, 8, 1)
+  matrix = np.array([[1, 0, 0.5], [0, 1, 0]], np.float32)
+  # Half a pixel to the right of each: 0.5 goes to 0, 1.5 and 2.5 to 2.
+  out = np.asarray(affine_image(image, matrix))[0, :, 0]
+  np.testing.assert_array_equal(out, [1, 3, 3, 5, 5, 7, 7, 0])
+
+
 @pytest.mark.parametrize('shape', [(1, 1, 1), (5, 8, 3), (7, 3, 2)])
 def test_neutral_parameters_are_the_identity(shape):
   image = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
