@@ -146,6 +146,20 @@ def test_depth_and_alpha_can_be_set():
   assert 0.03 < np.asarray(draw.weights)[:, 0].std() < 0.07  # 0.05 by theory
 
 
+def test_parameters_reach_the_draw(monkeypatch):
+  calls = []
+
+  def record(key, image_shape, **parameters):
+    calls.append((image_shape, parameters))
+    return None
+
+  monkeypatch.setattr(chains, 'draw_augmix', record)
+  monkeypatch.setattr(chains, 'apply_augmix', lambda image, draw: image)
+  parameters = {'severity': 4, 'width': 2, 'depth': 1, 'alpha': 0.3}
+  chains.augmix(jax.random.key(0), np.zeros(SHAPE, np.uint8), **parameters)
+  assert calls == [(SHAPE, parameters)]
+
+
 @pytest.mark.slow
 def test_one_image_equals_its_place_in_a_batch():
   images = np.random.default_rng(0).integers(0, 256, (4, 9, 8, 3), np.uint8)

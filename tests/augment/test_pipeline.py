@@ -14,6 +14,7 @@ from mollify_jax.augment import (
   augment_image,
   augment_images,
   augment_views,
+  pipeline,
 )
 
 IMAGES = np.random.default_rng(1).integers(0, 256, (6, 9, 7, 3), np.uint8)
@@ -89,24 +90,68 @@ def test_no_steps_is_the_identity():
   np.testing.assert_array_equal(out, IMAGES[0])
 
 
-@pytest.mark.slow
-def test_views_differ_in_augmix_only():
-  spec = AugmentSpec(steps=('flip', 'augmix', 'crop'))
+def shift_by_key(key, image, **_):
+  """A cheap stand-in for a random step: adds a number drawn with the key."""
+  return image + jax.random.bits(key, (), jnp.uint8)
+
+
+def test_views_differ_in_augmix_only(monkeypatch):
+  for name in ('random_flip', 'augmix', 'random_erase'):
+    monkeypatch.setattr(pipeline, name, shift_by_key)
+  spec = AugmentSpec(steps=('flip', 'augmix', 'random_erasing'))
   key = jax.random.key(2)
-  views = jax.jit(augment_views, static_argnums=(2, 3))(key, IMAGES[0], spec, 3)
+  views = augment_views(key, IMAGES[0], spec, 3)
   assert views.shape == (4, *IMAGES[0].shape)
 
-  @jax.jit
-  def by_hand(key, image):
-    flipped = augment.random_flip(jax.random.fold_in(key, 0), image)
-    mix_keys = jax.random.split(jax.random.fold_in(key, 1), 3)
-    mixed = [augment.augmix(mix_key, flipped) for mix_key in mix_keys]
-    crop_key = jax.random.fold_in(key, 2)
-    return [augment.random_crop(crop_key, view) for view in (flipped, *mixed)]
+  def shift(key):
+    return np.asarray(jax.random.bits(key, (), jnp.uint8))
 
-  for view, want in zip(views, by_hand(key, IMAGES[0]), strict=True):
-    np.testing.assert_array_equal(view, want)
+  before, mixing, after = (jax.random.fold_in(key, i) for i in range(3))
+  plain = IMAGES[0] + shift(before) + shift(after)
+  np.testing.assert_array_equal(views[0], plain)
+  mix_keys = jax.random.split(mixing, 3)
+  for view, mix_key in zip(views[1:], mix_keys, strict=True):
+    np.testing.assert_array_equal(view, plain + shift(mix_key))
   assert len({np.asarray(view).tobytes() for view in views}) == 4
+
+
+@pytest.mark.parametrize(
+  ('step', 'function', 'options', 'wanted'),
+  [
+    (
+      'rand_augment',
+      'rand_augment',
+      {'rand_augment_operations': 3, 'rand_augment_magnitude': 5},
+      {'num_operations': 3, 'magnitude': 5},
+    ),
+    ('auto_augment_imagenet', 'auto_augment', {}, 'imagenet'),
+    ('auto_augment_cifar10', 'auto_augment', {}, 'cifar10'),
+    (
+      'augmix',
+      'augmix',
+      {
+        'augmix_severity': 5,
+        'augmix_width': 2,
+        'augmix_depth': 4,
+        'augmix_alpha': 0.5,
+      },
+      {'severity': 5, 'width': 2, 'depth': 4, 'alpha': 0.5},
+    ),
+  ],
+)
+def test_options_reach_the_policies(
+  monkeypatch, step, function, options, wanted
+):
+  calls = []
+
+  def record(key, image, *arguments, **parameters):
+    del key
+    calls.append(parameters or arguments[0])
+    return image
+
+  monkeypatch.setattr(pipeline, function, record)
+  augment_image(jax.random.key(0), IMAGES[0], AugmentSpec((step,), **options))
+  assert calls == [wanted]
 
 
 def test_views_need_augmix():
