@@ -50,6 +50,7 @@ def test_purposes_keep_their_numbers():
     'MODEL': 3,
     'EVALUATE': 4,
     'CORRUPT': 5,
+    'MIX': 6,
   }
 
 

@@ -43,7 +43,8 @@ def crop_image(
   """
   _check_image(image, 'crop_image')
   padded = jnp.pad(image, ((padding, padding), (padding, padding), (0, 0)))
-  return jax.lax.dynamic_slice(padded, (top, left, 0), image.shape)
+  start = [jnp.asarray(offset, jnp.int32) for offset in (top, left, 0)]
+  return jax.lax.dynamic_slice(padded, start, image.shape)
 
 
 def random_crop(

@@ -9,7 +9,6 @@ every image has its own key.
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from mollify_jax.augment import magnitudes
 from mollify_jax.augment.magnitudes import pick_magnitude
@@ -243,4 +242,4 @@ def _pick(u, count):
 
 
 def _numbers(names):
-  return jnp.asarray(np.array([operation_number(name) for name in names]))
+  return jnp.asarray([operation_number(name) for name in names], jnp.int32)

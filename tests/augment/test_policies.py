@@ -279,3 +279,20 @@ def test_sequence_keeps_order():
   assert (np.asarray(out) == 255).all()
   out = policies.apply_sequence(image, two[::-1], jnp.array([0.0, 1.0]))
   assert (np.asarray(out) == 128).all()
+
+
+def test_x64_mode_draws_the_same():
+  draws = []
+  for enabled in (False, True):
+    with jax.enable_x64(enabled):
+      key = jax.random.key(0)
+      draws.append(
+        [
+          policies.draw_trivial_augment_wide(key, SHAPE),
+          policies.draw_rand_augment(key, SHAPE),
+          policies.draw_auto_augment(key, SHAPE, 'imagenet'),
+        ]
+      )
+  for narrow, wide in zip(*map(jax.tree.leaves, draws), strict=True):
+    assert narrow.dtype == wide.dtype
+    np.testing.assert_array_equal(narrow, wide)
