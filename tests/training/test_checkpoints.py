@@ -1,5 +1,7 @@
 """Checkpoints: what goes in comes out, the newest stays."""
 
+import shutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -44,6 +46,96 @@ def test_round_trip_and_keep(tmp_path):
   checkpoints.close()
   assert jax.tree.structure(restored) == jax.tree.structure(saved)
   jax.tree.map(np.testing.assert_array_equal, restored, saved)
+
+
+def damage(path, kind):
+  data = bytearray(path.read_bytes())
+  if kind == 'flipped':
+    data[len(data) // 2] ^= 0x10
+  path.write_bytes(bytes(data[: len(data) // 2] if kind == 'cut' else data))
+  if kind == 'empty':
+    path.write_bytes(b'')
+  if kind == 'missing':
+    path.unlink()
+
+
+@pytest.fixture(scope='module')
+def two_checkpoints(tmp_path_factory):
+  """(directory, state) with checkpoints of steps 10 and 20."""
+  directory = tmp_path_factory.mktemp('run') / 'checkpoints'
+  state = make_state()
+  checkpoints = Checkpoints(directory)
+  for step in (10, 20):
+    checkpoints.save(state.replace(step=jnp.int32(step)))
+  checkpoints.close()
+  return directory, state
+
+
+def files_of(checkpoint):
+  """Those that matter, by what they are: label, manifest, structure, values."""
+  files = [path for path in checkpoint.rglob('*') if path.is_file()]
+  return {
+    'label': checkpoint / '_CHECKPOINT_METADATA',
+    'manifest': checkpoint / 'default' / 'manifest.ocdbt',
+    'structure': checkpoint / 'default' / '_METADATA',
+    'values': max(files, key=lambda path: path.stat().st_size),
+  }
+
+
+def restore_strictly(directory, state):
+  checkpoints = Checkpoints(directory)
+  try:
+    return checkpoints.restore(like=state)
+  finally:
+    checkpoints.close()
+
+
+@pytest.mark.parametrize('kind', ['cut', 'flipped', 'empty', 'missing'])
+@pytest.mark.parametrize('which', ['label', 'manifest', 'structure', 'values'])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(
+  two_checkpoints, tmp_path, which, kind
+):
+  source, state = two_checkpoints
+  directory = tmp_path / 'checkpoints'
+  shutil.copytree(source, directory)
+  damage(files_of(directory / 'step_20')[which], kind)
+
+  # Where nothing may be moved, it is an error that names it.
+  with pytest.raises(ValueError, match=r'step_20 cannot be read \(.+\); train'):
+    restore_strictly(directory, state)
+  assert (directory / 'step_20').is_dir()
+
+  warnings = []
+  checkpoints = Checkpoints(directory, warn=warnings.append)
+  restored = checkpoints.restore(like=make_state(seed=1))
+  (warning,) = warnings
+  assert f'{directory / "step_20"} cannot be read' in warning
+  assert '\n' not in warning
+  assert int(restored.step) == 10
+  jax.tree.map(np.testing.assert_array_equal, restored.params, state.params)
+  # It lies aside, and its step can be saved again.
+  assert (tmp_path / 'unreadable_checkpoints' / 'step_20').is_dir()
+  checkpoints.save(state.replace(step=jnp.int32(20)))
+  checkpoints.close()
+  checkpoints = Checkpoints(directory)
+  assert int(checkpoints.restore(like=state).step) == 20
+  checkpoints.close()
+
+
+def test_no_checkpoint_that_can_be_read(two_checkpoints, tmp_path):
+  source, state = two_checkpoints
+  directory = tmp_path / 'checkpoints'
+  shutil.copytree(source, directory)
+  for step in (10, 20):
+    damage(files_of(directory / f'step_{step}')['values'], 'cut')
+  warnings = []
+  checkpoints = Checkpoints(directory, warn=warnings.append)
+  with pytest.raises(
+    ValueError, match=r'step_10 cannot be read.*no other to go'
+  ):
+    checkpoints.restore(like=state)
+  checkpoints.close()
+  assert len(warnings) == 2
 
 
 def test_state_depends_on_the_seed_only():
