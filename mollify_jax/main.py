@@ -1,13 +1,11 @@
 """Trains and evaluates one configuration; see the README."""
 
-import sys
-
 import jax
 from absl import app, flags
 from ml_collections import config_flags
 
 from mollify_jax import parallel
-from mollify_jax.training import loop
+from mollify_jax.training import loop, stopping
 
 config_flags.DEFINE_config_file('config', None, 'FILE.py or FILE.py:VARIANT.')
 flags.DEFINE_string('workdir', None, 'Directory of this one run.')
@@ -16,26 +14,29 @@ flags.DEFINE_bool('distributed', False, 'Join the hosts of a TPU pod or Slurm.')
 flags.DEFINE_string('coordinator', None, 'HOST:PORT of process 0.')
 flags.DEFINE_integer('process_id', None, 'This process, from 0.')
 flags.DEFINE_integer('num_processes', None, 'How many there are.')
+flags.DEFINE_integer('host_timeout', 300, 'Seconds to wait for other hosts.')
 flags.mark_flags_as_required(['config', 'workdir'])
 
-# A user can mend these; anything else is a bug and keeps its traceback.
-USER_ERRORS = (ValueError, TypeError, OSError, loop.RunStopped)
+# A user mends these; anything else is a bug and keeps its traceback.
+USER_ERRORS = (ValueError, TypeError, OSError, loop.NonFiniteLossError)
 
 
 @parallel.hosts_fail_together()
 def main(argv: list[str]) -> None:
-  """Runs the command; exits with status 1 where a user can mend it."""
+  """Runs the command; see `stopping` for its exit status."""
   values = flags.FLAGS
   try:
     if argv[1:]:
       raise ValueError(f'unexpected {argv[1:]!r}; flags begin with --')
     who = (values.coordinator, values.num_processes, values.process_id)
-    parallel.join_hosts(values.distributed, *who)
+    parallel.join_hosts(values.distributed, *who, values.host_timeout)
     results = loop.run(values.config.to_dict(), values.workdir, values.mode)
     if jax.process_index() == 0:
       print(f'{loop.describe(results)}\n\nin {values.workdir}')
   except USER_ERRORS as error:
-    sys.exit(fail(str(error)))
+    stopping.end(str(error))
+  except KeyboardInterrupt as error:
+    stopping.end(str(error) or 'by Ctrl-C', stopping.EXIT_STATUS)
 
 
 def parse(argv: list[str]) -> list[str]:
@@ -45,15 +46,9 @@ def parse(argv: list[str]) -> list[str]:
   except (KeyError, AttributeError) as error:  # from overriding a field
     while isinstance(error, Exception):
       error = error.args[0]
-    sys.exit(fail(f'unknown config field {error}'))
+    stopping.end(f'unknown config field {error}')
   except (flags.Error, *USER_ERRORS) as error:
-    sys.exit(fail(str(error).strip().rpartition('\nValueError: ')[2]))
-
-
-def fail(message: str) -> int:
-  lines = '; '.join(message.strip().splitlines())
-  print('error:', ' '.join(lines.split()), file=sys.stderr)
-  return 1
+    stopping.end(str(error).strip().rpartition('\nValueError: ')[2])
 
 
 if __name__ == '__main__':

@@ -10,6 +10,7 @@ import contextlib
 import functools
 import os
 import sys
+import threading
 import traceback
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -48,8 +49,11 @@ def parallelize_steps(
     donate_carry: the call may reuse the carry's buffers.
 
   Returns:
-    steps(carry, *constants, *split) -> (carry, outputs); both replicated,
-    without a device axis, outputs with a leading [steps] axis.
+    steps(carry, *constants, *split, stop=None) -> (carry, outputs); both
+    replicated, without a device axis, outputs with a leading [steps] axis.
+    Where every step is a call of its own, `stop(number of steps done)` is asked
+    after each; true, which it must be in all processes, ends the call with
+    fewer outputs.
   """
   num_constants = len(constant_axes)
   compiled = functools.partial(
@@ -67,11 +71,12 @@ def parallelize_steps(
         lambda carry, slices: body(carry, *constants, *slices), carry, split
       )
 
-    return compiled(scan)
+    steps = compiled(scan)
+    return lambda *arguments, stop=None: steps(*arguments)
 
   step = compiled(body)
 
-  def loop(carry, *arguments):
+  def loop(carry, *arguments, stop=None):
     constants, split = _split_at(arguments, num_constants)
     outputs = []
     for index in range(split[0].shape[1]):
@@ -80,6 +85,8 @@ def parallelize_steps(
       )
       # Waiting bounds the collectives in flight, which CPU devices need.
       outputs.append(to_host(output))
+      if stop is not None and stop(index + 1):
+        break
     return carry, jax.tree.map(lambda *leaves: np.stack(leaves), *outputs)
 
   return loop
@@ -235,6 +242,7 @@ def join_hosts(
   coordinator: str | None,
   num_processes: int | None,
   process_id: int | None,
+  timeout_seconds: int = 300,
 ) -> None:
   """Makes this process one of several, if any argument says so.
 
@@ -243,10 +251,17 @@ def join_hosts(
     coordinator: HOST:PORT of process 0, elsewhere.
     num_processes: how many there are.
     process_id: which this one is, from 0.
+    timeout_seconds: how long to wait for the others at the start, and how long
+      after one of them has gone silent all others end.
 
   Raises:
-    ValueError: flags that do not go together, or no pod or job is found.
+    ValueError: flags that do not go together, no pod or job is found, or the
+      others do not come.
   """
+  if timeout_seconds < 1:
+    raise ValueError(
+      f'--host_timeout={timeout_seconds} must be >= 1, in seconds'
+    )
   told = (coordinator, num_processes, process_id)
   if not distributed and told == (None, None, None):
     return
@@ -263,13 +278,53 @@ def join_hosts(
         f'--process_id={process_id} must be in [0, {num_processes - 1}], with '
         f'--num_processes={num_processes}'
       )
+  waiting = threading.Timer(
+    timeout_seconds, _give_up_waiting, (*told, timeout_seconds)
+  )
+  waiting.daemon = True
+  waiting.start()
   try:
-    jax.distributed.initialize(*told)
+    jax.distributed.initialize(
+      *told,
+      initialization_timeout=timeout_seconds + 60,  # ours comes first
+      heartbeat_timeout_seconds=timeout_seconds,
+      shutdown_timeout_seconds=timeout_seconds,
+    )
   except (ValueError, RuntimeError) as error:
     raise ValueError(
       f'cannot join the other hosts ({error}); where there is no TPU pod and '
       'no Slurm, give --coordinator=HOST:PORT, --num_processes and --process_id'
     ) from error
+  finally:
+    waiting.cancel()
+
+
+def _give_up_waiting(coordinator, num_processes, process_id, seconds):
+  """Ends the process with one line, where JAX would abort with a core dump."""
+  who = 'this process'
+  if coordinator is not None:
+    who = (
+      f'process {process_id} of {num_processes}, with '
+      f'--coordinator={coordinator},'
+    )
+  print(
+    f'error: {who} waited {seconds} s for the others; start them all with the '
+    'same coordinator, each with a process id of its own from 0 on, or raise '
+    '--host_timeout',
+    file=sys.stderr,
+    flush=True,
+  )
+  os._exit(1)
+
+
+def compute_deterministically() -> None:
+  """Asks XLA for the same bits in every run on a GPU, at some cost in speed.
+
+  Before JAX is first used, for XLA reads its flags once. CPUs and TPUs give the
+  same bits anyway.
+  """
+  flags = os.environ.get('XLA_FLAGS', '')
+  os.environ['XLA_FLAGS'] = f'{flags} --xla_gpu_deterministic_ops=true'
 
 
 @contextlib.contextmanager

@@ -2,9 +2,11 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -106,3 +108,57 @@ def test_the_number_of_hosts_changes_nothing(photos, tmp_path, feed):
   losses = [[line['loss'] for line in part] for part in lines]
   assert len(losses[0]) == 8
   assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+
+
+@pytest.mark.slow
+def test_one_host_is_preempted_and_the_run_goes_on_elsewhere(photos, tmp_path):
+  """SIGTERM reaches one of two; both save and end; one process finishes."""
+  flags = ('--config.epochs=40', '--config.eval.corruptions=none')
+  one, two = tmp_path / 'one', tmp_path / 'two'
+  alone = finish([start(photos, one, 'resident', *flags, devices=2)], one)
+  hosts = (f'--coordinator=127.0.0.1:{free_port()}', '--num_processes=2')
+  processes = [
+    start(photos, two, 'resident', *flags, *hosts, f'--process_id={i}')
+    for i in range(2)
+  ]
+  journal = two / 'metrics.jsonl'
+  while not journal.exists() or not journal.read_text():
+    assert processes[0].poll() is None, processes[0].communicate()[1]
+    time.sleep(0.01)
+  processes[1].send_signal(signal.SIGTERM)
+  for process in processes:
+    errors = process.communicate(timeout=300)[1]
+    assert process.returncode == 75, errors[-3000:]
+    assert 'stopped: by a preemption notice after step' in errors
+  saved = read_lines(journal)[-1]['step']
+  assert 0 < saved < 160
+  assert (two / 'checkpoints' / f'step_{saved}').is_dir()
+
+  # On another number of devices.
+  resumed = finish([start(photos, two, 'resident', *flags, devices=4)], two)
+  for a, b in zip(alone['conditions'], resumed['conditions'], strict=True):
+    assert a['nll'] == pytest.approx(b['nll'], abs=1e-4)
+  lines = [read_lines(d / 'metrics.jsonl') for d in (one, two)]
+  steps, losses = (
+    [[line[name] for line in part] for part in lines]
+    for name in ('step', 'loss')
+  )
+  assert steps[0] == steps[1] == list(range(1, 161))
+  assert losses[0] == pytest.approx(losses[1], abs=1e-4)
+
+
+def test_a_host_that_waits_in_vain_says_so(photos, tmp_path):
+  process = start(
+    photos,
+    tmp_path / 'run',
+    'resident',
+    f'--coordinator=127.0.0.1:{free_port()}',
+    '--num_processes=2',
+    '--process_id=1',
+    '--host_timeout=2',
+  )
+  errors = process.communicate(timeout=120)[1]
+  assert process.returncode == 1
+  assert 'error: process 1 of 2, with --coordinator=127' in errors
+  assert 'waited 2 s for the others; start them all' in errors
+  assert not (tmp_path / 'run').exists()

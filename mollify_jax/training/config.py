@@ -124,6 +124,8 @@ class RunSpec:
     keep_checkpoints: how many of the newest stay, >= 1.
     eval: how the run is evaluated.
     tensorboard: also write TensorBoard files.
+    deterministic: the same bits in every run, on GPUs too, where it costs
+      speed.
   """
 
   seed: int
@@ -147,6 +149,7 @@ class RunSpec:
   keep_checkpoints: int = 2
   eval: EvalOptions = EvalOptions()
   tensorboard: bool = False
+  deterministic: bool = False
 
   def __post_init__(self):
     _check_positive(

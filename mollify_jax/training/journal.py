@@ -39,10 +39,13 @@ class Journal:
     """
     self._step = first_step
     self._file = self._board = None
-    if not active:
-      return
     path = Path(directory) / 'metrics.jsonl'
     kept = [line for line in read_lines(path) if line['step'] <= first_step]
+    self._evaluated = max(
+      (line['step'] for line in kept if line['event'] == 'evaluate'), default=0
+    )
+    if not active:
+      return
     temporary = path.with_suffix('.jsonl.tmp')
     temporary.write_text(''.join(json.dumps(line) + '\n' for line in kept))
     os.replace(temporary, path)
@@ -59,6 +62,11 @@ class Journal:
     for resource in (self._file, self._board):
       if resource is not None:
         resource.close()
+
+  @property
+  def evaluated(self) -> int:
+    """The step of the newest evaluation; 0 if there was none."""
+    return self._evaluated
 
   def record_steps(
     self, metrics: dict[str, np.ndarray], batch_size: int, seconds: float
@@ -89,6 +97,7 @@ class Journal:
 
     A figure that is not finite is left out: JSON has neither NaN nor infinity.
     """
+    self._evaluated = self._step
     finite = {k: v for k, v in metrics.items() if math.isfinite(v)}
     self._write([{'event': 'evaluate', 'step': self._step, **finite}])
 

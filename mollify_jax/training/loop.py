@@ -30,16 +30,13 @@ from mollify_jax.training.inputs import make_feed, open_data
 from mollify_jax.training.journal import Journal, read_lines
 from mollify_jax.training.state import TrainState, create_state
 from mollify_jax.training.step import StepSpec, make_train_steps
+from mollify_jax.training.stopping import Interrupted, StopRequest
 from mollify_jax.training.workdir import check_config, claimed
 
 MODES = ('train', 'evaluate')
 
 
-class RunStopped(Exception):
-  """The run ended early; what it had saved is kept."""
-
-
-class NonFiniteLossError(RunStopped):
+class NonFiniteLossError(Exception):
   """Training diverged; the last good checkpoint is kept."""
 
 
@@ -66,17 +63,12 @@ def run(
       to another config.
     FileNotFoundError: a missing data file.
     NonFiniteLossError: the loss or a gradient became infinite or NaN.
-    RunStopped: it was interrupted.
+    Interrupted: SIGTERM, SIGINT or a preemption notice; see `stopping`.
   """
   if mode not in MODES:
     raise ValueError(f'unknown --mode={mode}; choose from {", ".join(MODES)}')
-  try:
-    return _run(config, workdir, mode)
-  except KeyboardInterrupt:
-    raise RunStopped(
-      f'interrupted; run the same command again to go on in {workdir} from the '
-      'newest checkpoint (an evaluation begins anew)'
-    ) from None
+  with StopRequest(workdir) as stop:
+    return _run(config, workdir, mode, stop)
 
 
 def describe(results: dict[str, Any]) -> str:
@@ -87,10 +79,14 @@ def describe(results: dict[str, Any]) -> str:
   return '\n\n'.join(tables)
 
 
-def _run(config: Mapping[str, Any], workdir: str, mode: str) -> dict[str, Any]:
+def _run(
+  config: Mapping[str, Any], workdir: str, mode: str, stop: StopRequest
+) -> dict[str, Any]:
   # Through JSON, so that tuples and lists compare equal with what was stored.
   config = json.loads(json.dumps(config))
   spec = run_spec(config)
+  if spec.deterministic:
+    parallel.compute_deterministically()
   for batch_size in (spec.batch_size, spec.eval.batch_size):
     resident.check_divisible(batch_size, jax.device_count())
   if not workdir:
@@ -115,7 +111,11 @@ def _run(config: Mapping[str, Any], workdir: str, mode: str) -> dict[str, Any]:
   with (
     claimed(directory, config, dataset, kind, new=not only_evaluate),
     contextlib.closing(
-      Checkpoints(directory / 'checkpoints', keep=spec.keep_checkpoints)
+      Checkpoints(
+        directory / 'checkpoints',
+        keep=spec.keep_checkpoints,
+        warn=None if only_evaluate else _warn,
+      )
     ) as checkpoints,
     contextlib.ExitStack() as feeds,
   ):
@@ -127,7 +127,7 @@ def _run(config: Mapping[str, Any], workdir: str, mode: str) -> dict[str, Any]:
     test_feed = feeds.enter_context(make_feed(spec, dataset, kind, 'test'))
     evaluator = Evaluator(model, dataset, spec, test_feed)
     state = _train(
-      spec, model, dataset, train_feed, evaluator, directory, checkpoints
+      spec, model, dataset, train_feed, evaluator, directory, checkpoints, stop
     )
     results = _results(spec, config, dataset, state, directory)
     results['feed'] = kind
@@ -137,10 +137,18 @@ def _run(config: Mapping[str, Any], workdir: str, mode: str) -> dict[str, Any]:
       results['environment'] = before['environment']
     results.update(evaluator.everything(state, directory))
     if jax.process_index() == 0:
-      # First what hours were spent on.
+      try:
+        evaluator.draw(directory, results)
+      except Exception:  # what hours were spent on is kept all the same
+        reports.write_json(results_path, results)
+        raise
+      # Last, for it says that the run is finished.
       reports.write_json(results_path, results)
-      evaluator.draw(directory, results)
   return results
+
+
+def _warn(line: str) -> None:
+  print(f'warning: {line}', file=sys.stderr, flush=True)
 
 
 def _check_trained(
@@ -167,6 +175,7 @@ def _train(
   evaluator: Evaluator,
   directory: Path,
   checkpoints: Checkpoints,
+  stop: StopRequest,
 ) -> TrainState:
   """Trains from the newest checkpoint, or from step 0, to the end.
 
@@ -204,43 +213,57 @@ def _train(
     progress.say(f'{feed.num_examples:,} training examples, {feed.title}')
     if step:
       progress.say(f'resuming after step {step} of {total}')
+    parallel.check_equal(
+      'the evaluations in metrics.jsonl, which all must share',
+      journal.evaluated,
+    )
+    evaluate_every = spec.eval.every_epochs * steps_per_epoch
     while step < total:
-      # Calls begin at multiples of steps_per_call whatever was resumed, so a
-      # resumed run makes the very calls of an uninterrupted one.
-      count = min(spec.steps_per_call, total - step)
-      start = time.monotonic()
-      state, metrics = train_steps(
-        state,
-        *feed.constants,
-        np.int32(spec.seed),
-        *feed.train_slices(step, count),
-      )
-      metrics = parallel.to_host(metrics)
-      seconds = time.monotonic() - start
-      metrics['learning_rate'] = np.asarray(
-        optimizers.learning_rate(
-          schedule[0], jnp.arange(step, step + count), *schedule[1:]
-        )
-      )
-      _check_finite(metrics, step, checkpoints)
-      journal.record_steps(metrics, spec.batch_size, seconds)
-      before, step = step, step + count
-      every = spec.eval.every_epochs * steps_per_epoch
-      if every and step < total and _crosses(before, step, every):
-        clean = evaluator.clean(state)
+      if _due(step, evaluate_every, spec) and journal.evaluated < step:
+        try:
+          clean = evaluator.clean(state)
+        except Interrupted:
+          checkpoints.save(state)
+          raise
         journal.record_evaluation(clean)
         progress.say(
           f'step {step}: test error {clean["error"]:.2%}, '
           f'NLL {clean["nll"]:.3f}, ECE {clean["ece"]:.3f}'
         )
-      # After the evaluation, which a resumed run would not make up for.
-      if step == total or _crosses(before, step, spec.checkpoint_every_steps):
-        checkpoints.save(state)
-      progress.update(
-        step,
-        f'loss {metrics["loss"].mean():.3f}  '
-        f'{count * spec.batch_size / seconds:,.0f} images/s',
-      )
+      with stop.deferring():
+        # Calls end at multiples of steps_per_call wherever a run was cut, so a
+        # resumed run makes the very calls of an uninterrupted one.
+        count = spec.steps_per_call - step % spec.steps_per_call
+        start = time.monotonic()
+        state, metrics = train_steps(
+          state,
+          *feed.constants,
+          np.int32(spec.seed),
+          *feed.train_slices(step, min(count, total - step)),
+          stop=lambda done, step=step: stop.asked(step + done),
+        )
+        metrics = parallel.to_host(metrics)
+        seconds = time.monotonic() - start
+        count = len(metrics['loss'])
+        metrics['learning_rate'] = np.asarray(
+          optimizers.learning_rate(
+            schedule[0], jnp.arange(step, step + count), *schedule[1:]
+          )
+        )
+        _check_finite(metrics, step, checkpoints)
+        journal.record_steps(metrics, spec.batch_size, seconds)
+        step += count
+        asked = stop.asked(step)
+        due = _due(step, spec.checkpoint_every_steps, spec)
+        if asked or due or step == total:
+          checkpoints.save(state)
+        progress.update(
+          step,
+          f'loss {metrics["loss"].mean():.3f}  '
+          f'{count * spec.batch_size / seconds:,.0f} images/s',
+        )
+        if asked and step < total:
+          stop.stop(f'after step {step} of {total}, which is saved')
   return state
 
 
@@ -295,9 +318,15 @@ def _check_finite(
   )
 
 
-def _crosses(before: int, after: int, interval: int) -> bool:
-  """Whether a multiple of `interval` lies in (before, after]."""
-  return before // interval < after // interval
+def _due(step: int, interval: int, spec: RunSpec) -> bool:
+  """Whether a call that ends with this step has to do what is periodic.
+
+  It does if a multiple of the interval lies in it. An interval of 0 is never.
+  """
+  calls, rest = divmod(step, spec.steps_per_call)
+  if not interval or not calls or rest:
+    return False
+  return (step - spec.steps_per_call) // interval < step // interval
 
 
 def _results(spec, config, dataset, state, directory):

@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import fcntl
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -110,10 +111,19 @@ def claimed(
       ) from None
     except OSError:  # a file system without locks
       pass
+    _remove_leftovers(directory)
     _check_data(directory / 'data.json', _describe(dataset, kind))
     if new:
       reports.write_json(directory / 'config.json', config)
     yield
+
+
+def _remove_leftovers(directory: Path) -> None:
+  """Deletes files that a killed run had not yet renamed into place."""
+  for path in directory.iterdir():
+    # As tempfile.mkstemp names them in `reports` and `evaluator`.
+    if path.is_file() and re.fullmatch(r'\..+\.\w+\.[a-z0-9_]{8}', path.name):
+      path.unlink(missing_ok=True)
 
 
 def _describe(dataset: Dataset | StreamedDataset, kind: str) -> dict[str, Any]:
