@@ -1,7 +1,7 @@
 """Trains and evaluates one configuration; see the README."""
 
 import jax
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 from mollify_jax import parallel
@@ -52,4 +52,5 @@ def parse(argv: list[str]) -> list[str]:
 
 
 if __name__ == '__main__':
+  logging.set_verbosity(logging.WARNING)  # JAX tells which backends are missing
   app.run(main, flags_parser=parse)
