@@ -7,9 +7,9 @@ The naive form is what `lax.switch` under `vmap` does: every operation on every
 image. Pillow's FCR + TrivialAugmentWide stands below, one image at a time, as
 host loaders run it. With --python, the interpreter of an environment that has
 torchvision (see torchvision_augment.py), its transforms run in turn with ours,
-on tensors and on Pillow images. CPU time on one core, round after round;
-compilation apart. The last row is the whole of what the training step does
-before the network: augment, normalise, mollify.
+on tensors and on Pillow images. CPU time, round after round; compilation apart.
+The rows that are mollified are the whole of what the training step does before
+the network: augment, normalise, mollify.
 """
 
 import argparse
@@ -66,7 +66,6 @@ ROWS = {
   'resized crop': (('resized_crop',), 'resized_crop'),
   'random erasing': (('random_erasing',), 'random_erasing'),
 }
-WHOLE = 'FCR + TrivialAugmentWide, mollified'
 
 
 def naive_trivial_augment_wide(key, image):

@@ -4,6 +4,7 @@ Source: Hendrycks et al. 2020 (arXiv 1912.02781), in torchvision's variant
 (transforms v2, 0.29): bilinear, all thirteen operations.
 """
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -67,7 +68,21 @@ def draw_augmix(
 
   Returns:
     The draw. Operations are uniform over the thirteen of `CHOICES`.
+
+  Raises:
+    ValueError: a parameter out of range.
   """
+  if (
+    not 1 <= severity <= magnitudes.AUGMIX.bins
+    or width < 1
+    or (depth != -1 and depth < 1)
+    or not 0 < alpha < math.inf
+  ):
+    raise ValueError(
+      f'AugMix wants a severity in [1, {magnitudes.AUGMIX.bins}], width >= 1, '
+      'depth >= 1 or -1, and alpha finite and > 0; got '
+      f'{severity!r}, {width!r}, {depth!r} and {alpha!r}'
+    )
   steps = LONGEST_CHAIN if depth < 1 else depth
   keys = jax.random.split(key, 4)
   u = jax.random.uniform(keys[0], (3, width, steps), jnp.float32)

@@ -243,7 +243,7 @@ def _mean_grey(image):
 
 
 def _posterize(v, bits):
-  dropped = 8 - jnp.asarray(bits).astype(jnp.int32)
+  dropped = 8 - jnp.clip(jnp.asarray(bits).astype(jnp.int32), 0, 8)
   return v & (255 << dropped)
 
 

@@ -21,7 +21,8 @@ def flip_image(image: jax.Array, flip: jax.Array) -> jax.Array:
 
 def random_flip(key: jax.Array, image: jax.Array) -> jax.Array:
   """Mirrors one image with probability 1/2."""
-  return flip_image(image, jax.random.bernoulli(key))
+  # In float32 also under x64, where bernoulli would draw another number.
+  return flip_image(image, jax.random.bernoulli(key, jnp.float32(0.5)))
 
 
 def crop_image(

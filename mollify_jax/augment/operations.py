@@ -98,6 +98,8 @@ def apply(
   return kernel(image, magnitude)
 
 
+# Compiled, so that a call outside of `jit` does not compile its loops anew.
+@functools.partial(jax.jit, static_argnames='interpolation')
 def apply_selected(
   image: jax.Array,
   operation: jax.Array,

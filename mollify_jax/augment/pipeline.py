@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import numbers
 from collections.abc import Callable
 
 import jax
@@ -40,7 +41,7 @@ class AugmentOptions:
       the batch.
 
   Raises:
-    ValueError: a parameter out of range.
+    ValueError, TypeError: a parameter out of range or of a wrong type.
   """
 
   crop_padding: int = 4
@@ -74,7 +75,12 @@ class AugmentOptions:
       ('erasing_probability', 0, 1),
     ):
       value = getattr(self, name)
-      if value < lowest or (highest is not None and value > highest):
+      whole = AugmentOptions.__annotations__[name] is int
+      kind = numbers.Integral if whole else numbers.Real
+      if isinstance(value, bool) or not isinstance(value, kind):
+        wanted = 'a whole number' if whole else 'a number'
+        raise TypeError(f'{name} must be {wanted}, got {value!r}')
+      if not value >= lowest or (highest is not None and value > highest):
         wanted = f'>= {lowest}'
         if highest is not None:
           wanted = f'in [{lowest}, {highest}]'

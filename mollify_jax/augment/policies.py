@@ -132,7 +132,16 @@ def draw_rand_augment(
 
   Returns:
     operation int32[n] and magnitude float32[n], for `apply_sequence`.
+
+  Raises:
+    ValueError: `num_operations` or `magnitude` out of range.
   """
+  bins = magnitudes.RAND_AUGMENT.bins
+  if num_operations < 1 or not 0 <= magnitude < bins:
+    raise ValueError(
+      f'RandAugment wants num_operations >= 1 and a magnitude in '
+      f'[0, {bins - 1}], got {num_operations!r} and {magnitude!r}'
+    )
   u = jax.random.uniform(key, (2, num_operations), jnp.float32)
   operation = _numbers(CHOICES)[_pick(u[0], len(CHOICES))]
   return operation, pick_magnitude(

@@ -31,6 +31,9 @@ def apply_where(
 
   Returns:
     Same shape and dtype as `value`.
+
+  Raises:
+    TypeError: `needed` is not bool.
   """
 
   @jax.custom_batching.custom_vmap
@@ -54,7 +57,14 @@ def apply_where(
     merged = [operand.reshape(-1, *operand.shape[2:]) for operand in operands]
     return batch(*merged).reshape(shape), True
 
-  return branch(*map(jnp.asarray, (needed, value, *arguments)))
+  needed, value, *arguments = map(jnp.asarray, (needed, value, *arguments))
+  if needed.dtype != bool:
+    raise TypeError(
+      f'apply_where takes needed as bool, got dtype {needed.dtype.name!r}'
+    )
+  # Under shard_map both sides must vary over the same axes of the mesh.
+  value = jnp.where(needed, value, value)
+  return branch(needed, value, *arguments)
 
 
 def _broadcast(size, in_batched, operands):
@@ -86,7 +96,8 @@ def _apply_to_needed(needed, function, value, arguments):
       result[index], *(argument[index] for argument in arguments)
     )
     # Places past the last needed one write nowhere.
-    index = jnp.where(place < count, index, size)
+    nowhere = size + jnp.arange(chunk, dtype=index.dtype)
+    index = jnp.where(place < count, index, nowhere)
     return first + chunk, result.at[index].set(
       computed, mode='drop', unique_indices=True
     )

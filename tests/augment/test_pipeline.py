@@ -179,6 +179,7 @@ def test_mixing_comes_last_and_takes_a_batch():
     ),
     ({'steps': ('mixup', 'cutmix')}, "must be the last step, got 'cutmix'"),
     ({'crop_padding': -1}, 'crop_padding must be >= 0, got -1'),
+    ({'rotate_degrees': float('nan')}, r'rotate_degrees must be in'),
     ({'rotate_degrees': 200.0}, r'rotate_degrees must be in \[0, 180\]'),
     ({'rand_augment_magnitude': 31}, r'magnitude must be in \[0, 30\], got 31'),
     ({'rand_augment_operations': 0}, 'rand_augment_operations must be >= 1'),
@@ -193,6 +194,20 @@ def test_mixing_comes_last_and_takes_a_batch():
 )
 def test_bad_specs_are_refused(fields, message):
   with pytest.raises(ValueError, match=message):
+    AugmentSpec(**fields)
+
+
+@pytest.mark.parametrize(
+  'fields',
+  [
+    {'crop_padding': 4.0},
+    {'rotate_degrees': '15'},
+    {'augmix_width': True},
+    {'rand_augment_magnitude': None},
+  ],
+)
+def test_wrong_types_are_refused(fields):
+  with pytest.raises(TypeError, match=r'must be a (whole )?number, got'):
     AugmentSpec(**fields)
 
 

@@ -281,6 +281,11 @@ def test_sequence_keeps_order():
   assert (np.asarray(out) == 128).all()
 
 
+def test_a_magnitude_out_of_range_is_refused():
+  with pytest.raises(ValueError, match=r'in \[0, 30\], got 2 and 31'):
+    policies.draw_rand_augment(jax.random.key(0), SHAPE, magnitude=31)
+
+
 def test_x64_mode_draws_the_same():
   draws = []
   for enabled in (False, True):

@@ -117,3 +117,25 @@ def test_under_shard_map():
     )
   )(needed, values, factors)
   np.testing.assert_array_equal(out, expected(needed, values, factors))
+
+
+def test_a_shared_value_under_shard_map():
+  needed, values, factors = batch(24)
+  mesh = Mesh(np.array(jax.devices()[:1]), ('d',))
+  out = jax.jit(
+    jax.shard_map(
+      jax.vmap(
+        lambda n, v, f: apply_where(n, scale, v, f), in_axes=(0, None, 0)
+      ),
+      mesh=mesh,
+      in_specs=(PartitionSpec('d'), PartitionSpec(), PartitionSpec('d')),
+      out_specs=PartitionSpec('d'),
+    )
+  )(needed, values[0], factors)
+  shared = np.broadcast_to(values[0], values.shape)
+  np.testing.assert_array_equal(out, expected(needed, shared, factors))
+
+
+def test_a_flag_that_is_no_bool_is_refused():
+  with pytest.raises(TypeError, match="needed as bool, got dtype 'int32'"):
+    apply_where(2, scale, jnp.zeros(3), 1.0)
