@@ -44,7 +44,7 @@ def operation_number(name: str) -> int:
 def apply(
   image: jax.Array,
   operation: str,
-  magnitude: jax.Array | float = 0.0,
+  magnitude: jax.Array | float | None = None,
   *,
   interpolation: str = 'nearest',
   fill: float | None = None,
@@ -59,7 +59,7 @@ def apply(
       TranslateY: pixels, truncated to whole ones, > 0 moves right or down.
       Rotate: degrees, > 0 counter-clockwise. Brightness, Color, Contrast,
       Sharpness: factor - 1. Posterize: bits kept. Solarize: the threshold as a
-      fraction of 255. The others ignore it.
+      fraction of 255. The others ignore it, and it may be left out.
     interpolation, fill: static, of geometric operations; see
       `geometry.affine_image`.
 
@@ -67,12 +67,19 @@ def apply(
     Same shape and dtype.
 
   Raises:
-    ValueError: an unknown operation (the choices are listed), another rank or
-      number of channels.
+    ValueError: an unknown operation (the choices are listed), no magnitude for
+      one that has one, another rank or number of channels.
     TypeError: another dtype.
   """
   check_pixels(image, 'augment.apply')
   _check_name(operation, OPERATIONS)
+  if magnitude is None:
+    if operation in (*GEOMETRIC, *ENHANCING, 'Posterize', 'Solarize'):
+      raise ValueError(
+        f'augment.apply needs a magnitude for {operation!r}; its docstring has '
+        'the units'
+      )
+    magnitude = 0.0
   if jnp.shape(magnitude):
     raise ValueError(
       'augment.apply takes one scalar magnitude per image, got shape '

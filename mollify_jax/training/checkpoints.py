@@ -93,8 +93,9 @@ class Checkpoints:
         self._manager.reload()
     if damaged:
       raise ValueError(
-        f'{damaged}, and there is no other to go on from; train in another '
-        'workdir, or restore it from a copy'
+        f'{damaged}, and there is no other to go on from; it lies in '
+        f'{self._directory.parent / UNREADABLE} now; train in another workdir, '
+        'or put a whole copy back'
       )
     raise FileNotFoundError(
       f'no checkpoint under {self._directory}; train first'

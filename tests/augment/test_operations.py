@@ -244,6 +244,8 @@ def test_errors_name_what_was_given():
   image = jnp.zeros((4, 4, 3), jnp.uint8)
   with pytest.raises(ValueError, match="unknown operation 'Spin'; choose from"):
     augment.apply(image, 'Spin', 0.1)
+  with pytest.raises(ValueError, match="needs a magnitude for 'Solarize'"):
+    augment.apply(image, 'Solarize')
   with pytest.raises(ValueError, match=r'one scalar magnitude.*\(2,\)'):
     augment.apply(image, 'Rotate', jnp.zeros(2))
   with pytest.raises(TypeError, match="'float32'; apply it before images"):

@@ -244,3 +244,21 @@ def test_the_second_step_draws_anew():
     np.testing.assert_allclose(labels[0], want[1], atol=1e-6)
   assert (drawn[SEED, 0] != drawn[SEED, 1]).any()
   assert (drawn[SEED, 1] != drawn[SEED + 1, 1]).any()
+
+
+def test_every_step_mixes_by_another_share():
+  step_spec = spec(augment=AugmentSpec(steps=('mixup',)))
+  batch = {
+    'image': np.zeros((1, 4, 8, 8, 1), np.uint8),
+    'label': np.arange(4, dtype=np.int32)[None],
+  }
+
+  @functools.partial(jax.pmap, axis_name=parallel.AXIS, in_axes=(0, None, None))
+  def prepare(batch, seed, step):
+    return prepare_batch(batch, seed, step, step_spec)
+
+  shares = {
+    float(prepare(batch, np.int32(SEED), np.int32(step))[1][0, 0, 0])
+    for step in range(3)
+  }
+  assert len(shares) == 3
