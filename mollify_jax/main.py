@@ -4,7 +4,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from mollify_jax import parallel
+from mollify_jax import hosts
 from mollify_jax.training import loop, stopping
 
 config_flags.DEFINE_config_file('config', None, 'FILE.py or FILE.py:VARIANT.')
@@ -21,7 +21,7 @@ flags.mark_flags_as_required(['config', 'workdir'])
 USER_ERRORS = (ValueError, TypeError, OSError, loop.NonFiniteLossError)
 
 
-@parallel.hosts_fail_together()
+@hosts.fail_together()
 def main(argv: list[str]) -> None:
   """Runs the command; see `stopping` for its exit status."""
   values = flags.FLAGS
@@ -29,7 +29,7 @@ def main(argv: list[str]) -> None:
     if argv[1:]:
       raise ValueError(f'unexpected {argv[1:]!r}; flags begin with --')
     who = (values.coordinator, values.num_processes, values.process_id)
-    parallel.join_hosts(values.distributed, *who, values.host_timeout)
+    hosts.join(values.distributed, *who, values.host_timeout)
     results = loop.run(values.config.to_dict(), values.workdir, values.mode)
     if jax.process_index() == 0:
       print(f'{loop.describe(results)}\n\nin {values.workdir}')

@@ -6,20 +6,14 @@ for means and sums.
 """
 
 import collections
-import contextlib
 import functools
 import os
-import sys
-import threading
-import traceback
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import multihost_utils
 
 AXIS = 'devices'
 
@@ -214,109 +208,6 @@ def take_own(array: jax.Array) -> jax.Array:
   return jax.lax.dynamic_slice_in_dim(array, first, size)
 
 
-def check_equal(what: str, value: Any) -> None:
-  """Refuses, on every host at once, what differs between the hosts.
-
-  Without this they would part ways and wait for each other for ever.
-
-  Args:
-    what: for the message: `the hosts differ in ...`.
-    value: anything with a telling `repr`.
-
-  Raises:
-    ValueError: the hosts' values differ.
-  """
-  if jax.process_count() == 1:
-    return
-  digest = np.uint32(zlib.crc32(repr(value).encode()))
-  digests = multihost_utils.process_allgather(digest)
-  if (digests != digests[0]).any():
-    raise ValueError(
-      f'the hosts differ in {what}; this one, {jax.process_index()}, has '
-      f'{value!r}; make them equal'
-    )
-
-
-def join_hosts(
-  distributed: bool,
-  coordinator: str | None,
-  num_processes: int | None,
-  process_id: int | None,
-  timeout_seconds: int = 300,
-) -> None:
-  """Makes this process one of several, if any argument says so.
-
-  Args:
-    distributed: the hosts of a TPU pod or a Slurm job find each other.
-    coordinator: HOST:PORT of process 0, elsewhere.
-    num_processes: how many there are.
-    process_id: which this one is, from 0.
-    timeout_seconds: how long to wait for the others at the start, and how long
-      after one of them has gone silent all others end.
-
-  Raises:
-    ValueError: flags that do not go together, no pod or job is found, or the
-      others do not come.
-  """
-  if timeout_seconds < 1:
-    raise ValueError(
-      f'--host_timeout={timeout_seconds} must be >= 1, in seconds'
-    )
-  told = (coordinator, num_processes, process_id)
-  if not distributed and told == (None, None, None):
-    return
-  if not distributed:
-    host, _, port = (coordinator or '').rpartition(':')
-    if None in told or not host or not port.isdecimal():
-      raise ValueError(
-        f'--coordinator={coordinator} --num_processes={num_processes} '
-        f'--process_id={process_id}: wanted all three, the first as HOST:PORT '
-        'of process 0; or --distributed on a TPU pod or under Slurm'
-      )
-    if not 0 <= process_id < num_processes:
-      raise ValueError(
-        f'--process_id={process_id} must be in [0, {num_processes - 1}], with '
-        f'--num_processes={num_processes}'
-      )
-  waiting = threading.Timer(
-    timeout_seconds, _give_up_waiting, (*told, timeout_seconds)
-  )
-  waiting.daemon = True
-  waiting.start()
-  try:
-    jax.distributed.initialize(
-      *told,
-      initialization_timeout=timeout_seconds + 60,  # ours comes first
-      heartbeat_timeout_seconds=timeout_seconds,
-      shutdown_timeout_seconds=timeout_seconds,
-    )
-  except (ValueError, RuntimeError) as error:
-    raise ValueError(
-      f'cannot join the other hosts ({error}); where there is no TPU pod and '
-      'no Slurm, give --coordinator=HOST:PORT, --num_processes and --process_id'
-    ) from error
-  finally:
-    waiting.cancel()
-
-
-def _give_up_waiting(coordinator, num_processes, process_id, seconds):
-  """Ends the process with one line, where JAX would abort with a core dump."""
-  who = 'this process'
-  if coordinator is not None:
-    who = (
-      f'process {process_id} of {num_processes}, with '
-      f'--coordinator={coordinator},'
-    )
-  print(
-    f'error: {who} waited {seconds} s for the others; start them all with the '
-    'same coordinator, each with a process id of its own from 0 on, or raise '
-    '--host_timeout',
-    file=sys.stderr,
-    flush=True,
-  )
-  os._exit(1)
-
-
 def compute_deterministically() -> None:
   """Asks XLA for the same bits in every run on a GPU, at some cost in speed.
 
@@ -325,28 +216,6 @@ def compute_deterministically() -> None:
   """
   flags = os.environ.get('XLA_FLAGS', '')
   os.environ['XLA_FLAGS'] = f'{flags} --xla_gpu_deterministic_ops=true'
-
-
-@contextlib.contextmanager
-def hosts_fail_together() -> Iterator[None]:
-  """Ends this process at once on any error, if it is one of several.
-
-  At a normal end it would wait for the others, and they for it, in the middle
-  of a step. The traceback is printed, but for SystemExit.
-  """
-  try:
-    yield
-  except BaseException as error:
-    if jax.process_count() == 1:
-      raise
-    status = 1
-    if isinstance(error, SystemExit):
-      status = error.code if isinstance(error.code, int) else 1
-    else:
-      traceback.print_exc()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
 
 
 def device_memory() -> int:

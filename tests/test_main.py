@@ -132,6 +132,31 @@ def test_a_whole_run_and_a_killed_one(tmp_path):
   assert 'ECE' in process.stdout
   assert journal.read_bytes() == before
 
+  # All figures come out of the checkpoint again.
+  (killed / 'results.json').rename(tmp_path / 'before.json')
+  process = run(killed, *SHORT, '--mode=evaluate')
+  assert process.returncode == 0, process.stderr[-3000:]
+  derived = json.loads((killed / 'results.json').read_text())
+  assert derived == again
+  for record in (derived, results):
+    del record['seconds'], record['images_per_second']
+  assert derived == results  # of another run of the same config
+
+  # What somebody needs to make them once more.
+  assert results['config']['seed'] == 0
+  assert results['data_fingerprint']
+  assert {*results['environment']} >= {
+    'jax',
+    'jaxlib',
+    'flax',
+    'optax',
+    'numpy',
+    'python',
+    'device',
+    'device_count',
+    'commit',
+  }
+
   # Another config in the same place is refused and nothing is touched.
   process = run(killed, *SHORT, '--config.mollify.beta_b=4')
   assert process.returncode == 1

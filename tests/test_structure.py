@@ -27,6 +27,7 @@ FLOORS = {
   'data': 3,
   'metrics': 3,
   'parallel': 3,
+  'hosts': 3,
   'progress': 3,
   'augment': 2,
   'corruptions': 2,
@@ -41,6 +42,7 @@ FLOORS = {
   'kernels.dct': 0,
   'kernels.pixels': 0,
   'kernels.conditional': 0,
+  'kernels.gaussian': 0,
   'rng': 0,
 }
 

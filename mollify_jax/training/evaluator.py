@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from flax import linen as nn
 
-from mollify_jax import parallel
+from mollify_jax import hosts
 from mollify_jax.corruptions.severities import (
   SEVERITIES,
   select_corruptions,
@@ -84,7 +84,7 @@ class Evaluator:
         same_order=spec.data.name == 'archive',
         num_workers=spec.data.num_workers,
       )
-      parallel.check_equal(
+      hosts.check_equal(
         'the corrupted images or the textures that they have',
         (
           self._cells.title,

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from mollify_jax import parallel
+from mollify_jax import hosts, parallel
 from mollify_jax.data import resident
 from mollify_jax.data.dataset import Dataset, StreamedDataset
 from mollify_jax.evaluation import corruption_tables, reports
@@ -95,7 +95,7 @@ def _run(
   only_evaluate = mode == 'evaluate'
   check_config(directory, config, but=('eval',) if only_evaluate else ())
   results_path = directory / 'results.json'
-  parallel.check_equal(
+  hosts.check_equal(
     'what they find in --workdir, which all must share', results_path.exists()
   )
   if results_path.exists() and not only_evaluate:
@@ -103,7 +103,7 @@ def _run(
     return reports.read_results(results_path)
 
   dataset, kind = open_data(spec, directory.parent / 'mollify_cache')
-  parallel.check_equal(
+  hosts.check_equal(
     'their data or the feed that fits into their memory',
     (kind, dataset.num_train, dataset.num_test, dataset.class_names),
   )
@@ -195,7 +195,7 @@ def _train(
   if checkpoints.latest_step() is not None:
     state = checkpoints.restore(like=state)
   step = int(state.step)
-  parallel.check_equal('their newest checkpoint, which all must share', step)
+  hosts.check_equal('their newest checkpoint, which all must share', step)
   if step == total:
     return parallel.replicate(state)
 
@@ -213,7 +213,7 @@ def _train(
     progress.say(f'{feed.num_examples:,} training examples, {feed.title}')
     if step:
       progress.say(f'resuming after step {step} of {total}')
-    parallel.check_equal(
+    hosts.check_equal(
       'the evaluations in metrics.jsonl, which all must share',
       journal.evaluated,
     )

@@ -24,7 +24,9 @@ def end(message: str, status: int = 1) -> NoReturn:
   """Ends the process with one line on stderr: 1 is an error."""
   line = ' '.join('; '.join(message.strip().splitlines()).split())
   print('error:' if status == 1 else 'stopped:', line, file=sys.stderr)
-  sys.exit(status)
+  leave = SystemExit(status)
+  leave.add_note(line)  # for the other hosts
+  raise leave
 
 
 class Interrupted(KeyboardInterrupt):
