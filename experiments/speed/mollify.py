@@ -1,16 +1,20 @@
 r"""What mollification costs: images/s of each kernel beside a memory copy.
 
   python -m experiments.speed.mollify
+  python -m experiments.speed.mollify --authors=model.py \
+    --python=/tmp/torch/bin/python
 
 Every round runs all variants in turn, so that a noisy machine disturbs all
 alike; medians over rounds are printed with their quartiles. On CPU the figure
-is process CPU time, elsewhere wall time.
+is process CPU time, elsewhere wall time. The second command runs the authors'
+PyTorch transform in turn with ours; see `authors_mollify.py`.
 """
 
 import argparse
 import functools
 import json
 import platform
+import subprocess
 import time
 from importlib import metadata
 from pathlib import Path
@@ -55,7 +59,41 @@ def variants(batch_size: int, size: int):
   return cases
 
 
-def measure(cases, rounds: int):
+# Roles of ours -> letters of the authors' command.
+AUTHORS = {'diffusion': 'xn', 'blur': 'xb', 'diffusion + blur': 'xnb'}
+
+
+class Authors:
+  """Their transform in a process of its own; none without --authors."""
+
+  def __init__(self, script: Path | None, python: Path, size: int):
+    self._process = script and subprocess.Popen(
+      [
+        str(python),
+        str(Path(__file__).with_name('authors_mollify.py')),
+        str(script),
+        str(size),
+      ],
+      stdin=subprocess.PIPE,
+      stdout=subprocess.PIPE,
+      text=True,
+    )
+
+  def seconds(self, batch_size: int) -> dict[str, float]:
+    """CPU seconds per batch of every mixture of roles."""
+    if self._process is None:
+      return {}
+    seconds = {}
+    for name, letters in AUTHORS.items():
+      self._process.stdin.write(f'{letters} {batch_size}\n')
+      self._process.stdin.flush()
+      seconds[f"{name}, the authors' code"] = float(
+        self._process.stdout.readline()
+      )
+    return seconds
+
+
+def measure(cases, authors: Authors, batch_size: int, rounds: int):
   """Seconds per call of every case: [rounds] each, interleaved."""
   clock = (
     time.process_time if jax.default_backend() == 'cpu' else time.perf_counter
@@ -71,6 +109,8 @@ def measure(cases, rounds: int):
         jax.block_until_ready(case())
         calls += 1
       seconds[name].append((clock() - start) / calls)
+    for name, value in authors.seconds(batch_size).items():
+      seconds.setdefault(name, []).append(value)
   return seconds
 
 
@@ -79,6 +119,8 @@ def main():
   parser.add_argument('--batch', type=int, nargs='+', default=[128, 512])
   parser.add_argument('--size', type=int, default=32)
   parser.add_argument('--rounds', type=int, default=15)
+  parser.add_argument('--authors', type=Path, help='their src/model.py')
+  parser.add_argument('--python', type=Path, help='with torch, for --authors')
   parser.add_argument('--out', type=Path, help='also write results as JSON')
   arguments = parser.parse_args()
 
@@ -87,12 +129,18 @@ def main():
     f'{platform.machine()} {device.device_kind}, jax '
     f'{metadata.version("jax")}, {arguments.size}x{arguments.size}x3 float32'
   )
+  authors = Authors(arguments.authors, arguments.python, arguments.size)
   rows = []
   for batch_size in arguments.batch:
-    seconds = measure(variants(batch_size, arguments.size), arguments.rounds)
+    seconds = measure(
+      variants(batch_size, arguments.size),
+      authors,
+      batch_size,
+      arguments.rounds,
+    )
     floor = np.median(seconds['memory copy'])
     print(
-      f'\nbatch {batch_size:<24} {"images/s":>10} {"quartiles":>21} '
+      f'\nbatch {batch_size:<30} {"images/s":>10} {"quartiles":>21} '
       f'{"x copy":>8}'
     )
     for name, values in seconds.items():
@@ -107,7 +155,7 @@ def main():
         }
       )
       print(
-        f'{name:<30} {batch_size / median:>10,.0f} '
+        f'{name:<36} {batch_size / median:>10,.0f} '
         f'{batch_size / high:>10,.0f}-{batch_size / low:<10,.0f} '
         f'{median / floor:>8.1f}'
       )

@@ -16,6 +16,7 @@ from mollify_jax.corruptions.filters import (
   check_shape,
   clip_pixels,
 )
+from mollify_jax.kernels.gaussian import standard_normal
 from mollify_jax.kernels.pixels import check_pixels
 
 
@@ -51,7 +52,7 @@ def gaussian_noise(
 
 def draw_normal(key: jax.Array, shape: tuple[int, ...]) -> tuple[jax.Array]:
   """The randomness of Gaussian and speckle noise: (float32[H, W, C],)."""
-  return (jax.random.normal(key, shape, jnp.float32),)
+  return (standard_normal(key, shape),)
 
 
 def add_speckle_noise(

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from mollify_jax.kernels import schedules
 from mollify_jax.kernels.blur import blur_image
+from mollify_jax.kernels.gaussian import standard_normal
 from mollify_jax.kernels.labels import check_rule, temper_label
 from mollify_jax.kernels.noise import add_noise
 from mollify_jax.kernels.shapes import check_image, check_scalar, check_vector
@@ -342,7 +343,7 @@ def _soften(label, role, t, spec):
 
 def _draw_epsilon(key, image):
   key = jax.random.fold_in(key, _DRAW_EPSILON)
-  return jax.random.normal(key, image.shape, jnp.float32)
+  return standard_normal(key, image.shape)
 
 
 def _role_of_slot(spec):

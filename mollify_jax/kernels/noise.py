@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from mollify_jax.kernels import schedules
+from mollify_jax.kernels.gaussian import standard_normal
 from mollify_jax.kernels.shapes import (
   check_image,
   check_lengths,
@@ -58,7 +59,7 @@ def noise_image(key: jax.Array, image: jax.Array, t: jax.Array) -> jax.Array:
     ValueError, TypeError: as `add_noise`.
   """
   check_image(image, 'noise_image', 'noise_images')
-  epsilon = jax.random.normal(key, image.shape, jnp.float32)
+  epsilon = standard_normal(key, image.shape)
   return add_noise(image, epsilon, t)
 
 

@@ -15,6 +15,7 @@ from mollify_jax import (
   mollify_batch,
   mollify_example,
 )
+from mollify_jax.kernels.gaussian import standard_normal
 from mollify_jax.kernels.mollify import draw_role, draw_temperature
 
 mollify = jax.jit(mollify_batch, static_argnums=3)
@@ -110,9 +111,7 @@ def test_stratified_equals_the_plain_form(roles, size):
     fast = mollify(keys, images, labels, spec, first)
     for i in range(size):
       role = Role[roles[(first + i) % len(roles)].upper()]
-      epsilon = jax.random.normal(
-        jax.random.fold_in(keys[i], 2), images[i].shape
-      )
+      epsilon = standard_normal(jax.random.fold_in(keys[i], 2), images[i].shape)
       t = draw_temperature(keys[i], spec)
       image, label = degrade_example(
         images[i], labels[i], epsilon, role, t, spec
