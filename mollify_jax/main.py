@@ -1,10 +1,12 @@
 """Trains and evaluates one configuration; see the README."""
 
+from pathlib import Path
+
 import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from mollify_jax import hosts
+from mollify_jax import hosts, parallel
 from mollify_jax.training import loop, stopping
 
 config_flags.DEFINE_config_file('config', None, 'FILE.py or FILE.py:VARIANT.')
@@ -30,6 +32,8 @@ def main(argv: list[str]) -> None:
       raise ValueError(f'unexpected {argv[1:]!r}; flags begin with --')
     who = (values.coordinator, values.num_processes, values.process_id)
     hosts.join(values.distributed, *who, values.host_timeout)
+    cache = Path(values.workdir).absolute().parent / 'mollify_cache'
+    parallel.cache_compilations(cache)
     results = loop.run(values.config.to_dict(), values.workdir, values.mode)
     if jax.process_index() == 0:
       print(f'{loop.describe(results)}\n\nin {values.workdir}')

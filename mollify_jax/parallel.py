@@ -8,7 +8,10 @@ for means and sums.
 import collections
 import functools
 import os
+import platform
+import zlib
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -216,6 +219,29 @@ def compute_deterministically() -> None:
   """
   flags = os.environ.get('XLA_FLAGS', '')
   os.environ['XLA_FLAGS'] = f'{flags} --xla_gpu_deterministic_ops=true'
+
+
+def cache_compilations(directory: Path) -> None:
+  """Keeps compiled programs on disk, so that the next start is quicker.
+
+  Each kind of processor has a folder of its own, for machine code of another
+  may not run. A place that the user gave JAX stays.
+
+  Args:
+    directory: created with the first program.
+  """
+  if jax.config.jax_compilation_cache_dir is not None:
+    return
+  features = Path('/proc/cpuinfo')
+  lines = features.read_text().splitlines() if features.exists() else []
+  kind = sorted({line for line in lines if line.startswith(_FEATURES)})
+  digest = zlib.crc32('\n'.join(kind).encode())
+  folder = directory / f'compiled_{platform.machine()}_{digest:08x}'
+  jax.config.update('jax_compilation_cache_dir', str(folder))
+
+
+# x86 and ARM.
+_FEATURES = ('flags', 'model name', 'Features', 'CPU part')
 
 
 def device_memory() -> int:
