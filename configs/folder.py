@@ -115,4 +115,5 @@ def get_config(variant: str = 'diffusion_blur') -> ml_collections.ConfigDict:
   }
   config.tensorboard = False
   config.deterministic = False  # the same bits on GPUs too, at some cost
+  config.profile_steps = 0  # to trace, into the workdir
   return config

@@ -126,6 +126,8 @@ class RunSpec:
     tensorboard: also write TensorBoard files.
     deterministic: the same bits in every run, on GPUs too, where it costs
       speed.
+    profile_steps: at least as many steps after the first call are traced; 0 is
+      none. See `profiling`.
   """
 
   seed: int
@@ -150,6 +152,7 @@ class RunSpec:
   eval: EvalOptions = EvalOptions()
   tensorboard: bool = False
   deterministic: bool = False
+  profile_steps: int = 0
 
   def __post_init__(self):
     _check_positive(
@@ -163,6 +166,10 @@ class RunSpec:
     )
     if not 0 <= self.seed < 2**31:
       raise ValueError(f'config.seed must be in [0, 2^31), got {self.seed!r}')
+    if self.profile_steps < 0:
+      raise ValueError(
+        f'config.profile_steps must be >= 0, got {self.profile_steps!r}'
+      )
     if not 0 <= self.label_smoothing <= 1:
       raise ValueError(
         'config.label_smoothing must be in [0, 1], got '

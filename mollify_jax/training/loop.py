@@ -28,6 +28,7 @@ from mollify_jax.training.config import RunSpec, run_spec
 from mollify_jax.training.evaluator import Evaluator
 from mollify_jax.training.inputs import make_feed, open_data
 from mollify_jax.training.journal import Journal, read_lines
+from mollify_jax.training.profiling import Profile
 from mollify_jax.training.state import TrainState, create_state
 from mollify_jax.training.step import StepSpec, make_train_steps
 from mollify_jax.training.stopping import Interrupted, StopRequest
@@ -209,6 +210,7 @@ def _train(
       directory, first_step=step, tensorboard=spec.tensorboard, active=lead
     ) as journal,
     Progress('training', total, done=step, active=lead) as progress,
+    Profile(directory, spec.profile_steps if lead else 0) as profile,
   ):
     progress.say(f'{feed.num_examples:,} training examples, {feed.title}')
     if step:
@@ -262,6 +264,8 @@ def _train(
           f'loss {metrics["loss"].mean():.3f}  '
           f'{count * spec.batch_size / seconds:,.0f} images/s',
         )
+        if found := profile.after(step):
+          progress.say(found)
         if asked and step < total:
           stop.stop(f'after step {step} of {total}, which is saved')
   return state
