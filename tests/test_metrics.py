@@ -232,3 +232,27 @@ def test_scores_are_those_that_the_sums_count():
   np.testing.assert_allclose(
     np.asarray(scores.confidence).sum(), sums.confidence, rtol=1e-6
   )
+
+
+def test_a_batch_of_as_many_examples_as_classes():
+  """Square logits: each row is an example, and each column a class."""
+  logits = np.random.default_rng(6).normal(size=(5, 5)) * 3
+  labels = np.int32([4, 2, 0, 2, 1])
+  probs = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+  result = measure(logits, labels)
+  right = [
+    row.argmax() == label for row, label in zip(probs, labels, strict=True)
+  ]
+  nll = [-np.log(row[label]) for row, label in zip(probs, labels, strict=True)]
+  brier = [
+    np.square(row - np.eye(5)[label]).sum()
+    for row, label in zip(probs, labels, strict=True)
+  ]
+  assert result['n'] == 5
+  assert result['error'] == pytest.approx(1 - np.mean(right))
+  assert result['nll'] == pytest.approx(np.mean(nll), rel=1e-5)
+  assert result['brier'] == pytest.approx(np.mean(brier), rel=1e-5)
+  assert result['confidence'] == pytest.approx(probs.max(1).mean(), rel=1e-5)
+  scores = metrics.score_examples(jnp.asarray(logits), labels, 5)
+  np.testing.assert_array_equal(scores.correct, right)
+  np.testing.assert_allclose(scores.confidence, probs.max(1), rtol=1e-5)

@@ -18,6 +18,7 @@ from mollify_jax.augment.operations import (
   apply_selected,
   operation_number,
 )
+from mollify_jax.kernels.shapes import check_positive
 
 CHOICES = (
   *GEOMETRIC,
@@ -83,6 +84,7 @@ def draw_augmix(
       'depth >= 1 or -1, and alpha finite and > 0; got '
       f'{severity!r}, {width!r}, {depth!r} and {alpha!r}'
     )
+  check_positive('alpha', alpha)
   steps = LONGEST_CHAIN if depth < 1 else depth
   keys = jax.random.split(key, 4)
   u = jax.random.uniform(keys[0], (3, width, steps), jnp.float32)
@@ -173,6 +175,8 @@ def augmix(
 def _draw_dirichlet(key, alpha, count):
   if alpha == 1:  # exponentials, without the rejection sampler of gamma
     exponential = jax.random.exponential(key, (count,), jnp.float32)
+    # An exact 0 is one draw in 2^23, and 0 / 0 if there is but one chain.
+    exponential = jnp.maximum(exponential, jnp.finfo(jnp.float32).tiny)
     return exponential / jnp.sum(exponential)
   return jax.random.dirichlet(
     key, jnp.full((count,), alpha, jnp.float32), dtype=jnp.float32

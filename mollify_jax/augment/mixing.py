@@ -6,15 +6,13 @@ kernel takes one example; the sampling functions take a batch.
 """
 
 import functools
-import math
-import numbers
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
 from mollify_jax.augment.boxes import check_box, span
-from mollify_jax.kernels.shapes import check_scalar
+from mollify_jax.kernels.shapes import check_positive, check_scalar
 
 
 def mix_example(
@@ -152,7 +150,7 @@ def draw_lambda(key: jax.Array, alpha: float) -> jax.Array:
   Raises:
     ValueError, TypeError: `alpha` out of range or not a number.
   """
-  _check_alpha(alpha)
+  check_positive('alpha', alpha)
   key = jax.random.fold_in(key, _DRAW_LAMBDA)
   if alpha == 1:  # uniform: no need of the rejection sampler behind beta
     return jax.random.uniform(key, (), jnp.float32)
@@ -217,7 +215,7 @@ def mixup(
     TypeError: an old-style key, integer images or labels, partners of other
       dtypes, or `alpha` not a number.
   """
-  _check_alpha(alpha)
+  check_positive('alpha', alpha)
   partners = _check_batch('mixup', mix_example, key, images, labels, partners)
   _check_float_image('mixup', images)
   draw = functools.partial(draw_lambda, alpha=alpha)
@@ -254,7 +252,7 @@ def cutmix(
     TypeError: an old-style key, integer labels, partners of other dtypes, or
       `alpha` not a number.
   """
-  _check_alpha(alpha)
+  check_positive('alpha', alpha)
   partners = _check_batch('cutmix', cut_example, key, images, labels, partners)
   height, width = jnp.shape(images)[1:3]
   draw = functools.partial(
@@ -285,13 +283,6 @@ def _blend(own, partner, weight):
   mixed = weight * jnp.asarray(own, jnp.float32)
   mixed += (1.0 - weight) * jnp.asarray(partner, jnp.float32)
   return mixed.astype(jnp.result_type(own))
-
-
-def _check_alpha(alpha):
-  if isinstance(alpha, bool) or not isinstance(alpha, numbers.Real):
-    raise TypeError(f'alpha must be a number, got {alpha!r}')
-  if not 0 < alpha < math.inf:
-    raise ValueError(f'alpha must be finite and > 0, got {alpha!r}')
 
 
 def _check_float_image(function, image):

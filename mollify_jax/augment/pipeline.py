@@ -19,6 +19,7 @@ from mollify_jax.augment.policies import (
   trivial_augment_wide,
 )
 from mollify_jax.augment.resized_crop import random_resized_crop
+from mollify_jax.kernels.shapes import check_positive
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -91,10 +92,7 @@ class AugmentOptions:
         f'{self.augmix_depth!r}'
       )
     for name in ('augmix_alpha', 'mix_alpha'):
-      if not 0 < getattr(self, name) < float('inf'):
-        raise ValueError(
-          f'{name} must be finite and > 0, got {getattr(self, name)!r}'
-        )
+      check_positive(name, getattr(self, name))
 
 
 @dataclasses.dataclass(frozen=True)

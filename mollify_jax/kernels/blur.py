@@ -24,12 +24,12 @@ def blur_image(image: jax.Array, tau: jax.Array) -> jax.Array:
   Args:
     image: float[H, W, C], any value range. Nothing is clipped: next to sharp
       edges the result leaves that range by up to a few percent at small tau.
-    tau: float32[], in squared pixels, >= 0. A Gaussian blur whose standard
-      deviation is s pixels corresponds to tau = s^2 / 2.
+    tau: float32[], in squared pixels, >= 0; may be infinite. A Gaussian blur
+      whose standard deviation is s pixels corresponds to tau = s^2 / 2.
 
   Returns:
     Same shape and dtype, computed in float32. Equals `image` at tau = 0 (to
-    rounding); tends to the channel means.
+    rounding); tends to the channel means, which it is at infinity.
 
   Raises:
     ValueError: `image` is not rank 3 or `tau` not a scalar (checked while
@@ -39,7 +39,8 @@ def blur_image(image: jax.Array, tau: jax.Array) -> jax.Array:
   check_image(image, 'blur_image', 'blur_images')
   check_scalar(tau, 'tau', 'blur_image')
   height, width, _ = image.shape
-  tau = jnp.asarray(tau, jnp.float32)
+  # The constant mode's 0 times infinity would be NaN.
+  tau = jnp.minimum(jnp.asarray(tau, jnp.float32), jnp.finfo(jnp.float32).max)
   blurred = jnp.einsum(
     'ah,hwc,bw->abc',
     _heat_kernel(height, tau),

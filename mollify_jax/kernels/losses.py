@@ -112,7 +112,7 @@ def jensen_shannon(logits: jax.Array) -> jax.Array:
     logits: float[V, K].
 
   Returns:
-    float32[] in nats, in [0, ln V]; 0 where all views agree.
+    float32[] in nats, in [0, ln V] to rounding (1e-7); 0 where all agree.
 
   Raises:
     ValueError: not a non-empty [V, K].

@@ -8,8 +8,6 @@ matching gamma softens the label. Source: Heinonen et al. 2025
 
 import dataclasses
 import enum
-import math
-import numbers
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +17,12 @@ from mollify_jax.kernels.blur import blur_image
 from mollify_jax.kernels.gaussian import standard_normal
 from mollify_jax.kernels.labels import check_rule, temper_label
 from mollify_jax.kernels.noise import add_noise
-from mollify_jax.kernels.shapes import check_image, check_scalar, check_vector
+from mollify_jax.kernels.shapes import (
+  check_image,
+  check_positive,
+  check_scalar,
+  check_vector,
+)
 
 
 class Role(enum.IntEnum):
@@ -91,10 +94,7 @@ class MollifySpec:
       value = getattr(self, field)
       if value is None and field == 'blur_width_max':
         continue
-      if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f'{field} must be a number, got {value!r}')
-      if not 0 < value < math.inf:
-        raise ValueError(f'{field} must be finite and > 0, got {value!r}')
+      check_positive(field, value)
     maximum = self.blur_width_max
     if maximum is not None and self.blur_width_min > maximum:
       raise ValueError(
@@ -329,11 +329,15 @@ def _degrade(role, image, epsilon, t, spec):
 
 def _soften(label, role, t, spec):
   """The softened label of one example; `role` is traced."""
+  # Each schedule sees t only where it is used: for powers below 1 a gradient
+  # at t = 0 is infinite, and 0 times that would be NaN for the other roles.
+  noise_t = jnp.where(role == Role.NOISE, t, 0.5)
+  blur_t = jnp.where(role == Role.BLUR, t, 0.5)
   gamma = jnp.select(
     [role == Role.NOISE, role == Role.BLUR, role == Role.PURE_NOISE],
     [
-      schedules.noise_gamma(t, spec.noise_power),
-      schedules.blur_gamma(t, spec.blur_power),
+      schedules.noise_gamma(noise_t, spec.noise_power),
+      schedules.blur_gamma(blur_t, spec.blur_power),
       jnp.ones((), jnp.float32),
     ],
     jnp.zeros((), jnp.float32),

@@ -20,13 +20,18 @@ def normalize_images(
     float32[..., H, W, C].
 
   Raises:
-    ValueError: `mean` or `std` does not have one number per channel.
+    ValueError: `mean` or `std` does not have one number per channel, or a
+      `std` is not > 0.
   """
   channels = jnp.shape(images)[-1]
   if len(mean) != channels or len(std) != channels:
     raise ValueError(
       f'normalize_images needs one mean and std per channel ({channels}), '
       f'got mean={mean!r} and std={std!r}'
+    )
+  if not all(scale > 0 for scale in std):
+    raise ValueError(
+      f'normalize_images needs std > 0 in every channel, got {std!r}'
     )
   mean = jnp.array(mean, jnp.float32)
   std = jnp.array(std, jnp.float32)

@@ -13,6 +13,8 @@ import math
 import jax
 import jax.numpy as jnp
 
+from mollify_jax.kernels.shapes import LEAST, MOST
+
 
 def alpha(t: jax.Array) -> jax.Array:
   """Signal weight cos(pi t / 2): 1 at t = 0 and exactly 0 at t = 1."""
@@ -26,8 +28,23 @@ def sigma(t: jax.Array) -> jax.Array:
 
 
 def snr(t: jax.Array) -> jax.Array:
-  """Signal-to-noise ratio alpha^2 / sigma^2: infinite at t = 0, 0 at t = 1."""
-  return jnp.square(alpha(t) / sigma(t))
+  """Signal-to-noise ratio alpha^2 / sigma^2 = cot^2(pi t / 2).
+
+  Infinite at t = 0 (in float32 below 3.5e-20, already), where its gradient is
+  minus infinity; exactly 0 at t = 1.
+  """
+  t = _float32(t)
+  # The tangent from the nearer end. The gradient of alpha / sigma would be
+  # infinity minus infinity at t = 0, and so NaN.
+  near_zero = t < 0.5
+  low = jnp.where(near_zero, t, 0.25)
+  high = jnp.where(near_zero, 0.75, t)
+  tangent = jnp.where(
+    near_zero,
+    1.0 / jnp.tan(0.5 * math.pi * low),
+    jnp.tan(0.5 * math.pi * (1.0 - high)),
+  )
+  return jnp.square(tangent)
 
 
 def noise_gamma(t: jax.Array, power: float | jax.Array = 1.0) -> jax.Array:
@@ -79,21 +96,21 @@ def blur_width(
 
   Args:
     t: float[...], temperature in [0, 1].
-    minimum: width at t = 0 in pixels, > 0, static. The paper's is 0.3: blur
-      at t = 0 is slight, not none.
-    maximum: width at t = 1 in pixels, >= minimum, static. The paper's is the
-      image width W.
+    minimum: width at t = 0 in pixels, >= 1e-30, static. The paper's is 0.3:
+      blur at t = 0 is slight, not none.
+    maximum: width at t = 1 in pixels, >= minimum, <= 1e30, static. The
+      paper's is the image width W.
 
   Returns:
     float32[...], from `minimum` to `maximum`, geometric in t.
 
   Raises:
-    ValueError: not 0 < minimum <= maximum.
+    ValueError: not 0 < minimum <= maximum, or beyond what float32 can hold.
   """
-  if not 0 < minimum <= maximum < math.inf:
+  if not LEAST <= minimum <= maximum <= MOST:
     raise ValueError(
-      f'blur widths must satisfy 0 < minimum <= maximum, got '
-      f'minimum={minimum!r} and maximum={maximum!r} pixels'
+      f'blur widths must lie in [{LEAST}, {MOST}] pixels with 0 < minimum <= '
+      f'maximum, got minimum={minimum!r} and maximum={maximum!r}'
     )
   t = _float32(t)
   # Measured from the nearer end, so that the exponent, and with it the
@@ -110,6 +127,7 @@ def dissipation_time(width: jax.Array) -> jax.Array:
   """Heat-equation time tau = width^2 / 2 in squared pixels.
 
   A Gaussian of standard deviation `width` is the heat kernel at this time.
+  Infinite for widths above 1.8e19, which `blur_image` takes.
   """
   return 0.5 * jnp.square(_float32(width))
 

@@ -1,7 +1,14 @@
-"""Shape and dtype checks, made while tracing and therefore free at run time."""
+"""Checks of arguments, made while tracing and therefore free at run time."""
+
+import math
+import numbers
 
 import jax
 import jax.numpy as jnp
+
+# Static parameters between these neither vanish nor overflow in float32, nor
+# do a logarithm divided by one.
+LEAST, MOST = 1e-30, 1e30
 
 
 def check_image(image: jax.Array, function: str, batch_function: str) -> None:
@@ -76,4 +83,21 @@ def check_lengths(function: str, **arrays: jax.Array) -> None:
     raise ValueError(
       f'{function} takes one of each per example, [B, ...], got shapes '
       f'{given}; for a common value: jnp.full(B, value)'
+    )
+
+
+def check_positive(name: str, value: float) -> None:
+  """Refuses a static parameter that float32 cannot take for a positive one.
+
+  Raises:
+    TypeError: `value` is not a number.
+    ValueError: not finite, not > 0, or not in [LEAST, MOST].
+  """
+  if isinstance(value, bool) or not isinstance(value, numbers.Real):
+    raise TypeError(f'{name} must be a number, got {value!r}')
+  if not 0 < value < math.inf:
+    raise ValueError(f'{name} must be finite and > 0, got {value!r}')
+  if not LEAST <= value <= MOST:
+    raise ValueError(
+      f'{name} must be in [{LEAST}, {MOST}] for float32, got {value!r}'
     )

@@ -167,3 +167,14 @@ def test_one_image_equals_its_place_in_a_batch():
   assert batch.dtype == np.uint8
   alone = jax.jit(chains.augmix)(keys(4)[2], images[2])
   np.testing.assert_array_equal(alone, batch[2])
+
+
+@pytest.mark.parametrize('width', [1, 3])
+def test_weights_of_draws_that_are_all_zero(monkeypatch, width):
+  """An exponential draw is 0 once in 2^23 times; 0 / 0 would be NaN."""
+  monkeypatch.setattr(
+    jax.random, 'exponential', lambda key, shape, dtype: jnp.zeros(shape, dtype)
+  )
+  draw = chains.draw_augmix(jax.random.key(0), SHAPE, width=width)
+  np.testing.assert_allclose(draw.keep, 0.5)
+  np.testing.assert_allclose(draw.weights, 1 / width, rtol=1e-6)

@@ -359,3 +359,21 @@ def test_wrong_examples_are_named():
     mix_example(pixels[0], pixels[1], *pair, 0.5)
   with pytest.raises(TypeError, match=r"mixup takes floating.* dtype 'uint8'"):
     mixup(jax.random.key(0), pixels, labels)
+
+
+@both
+@pytest.mark.parametrize('per_example', [False, True])
+def test_a_batch_of_as_many_as_classes_is_a_loop(mix, per_example):
+  """A weight per example must not fall on the classes of the label."""
+  keys, images, labels = make_batch(5, classes=5)
+  keys = keys if per_example else keys[0]
+  out_images, out_labels = JITTED[mix](keys, images, labels)
+  kernel, draw = KERNELS[mix]
+  drawn = [draw(keys[i] if per_example else keys) for i in range(5)]
+  assert len({str(value) for value in drawn}) == (5 if per_example else 1)
+  for i in range(5):
+    image, label = kernel(
+      images[i], images[i - 1], labels[i], labels[i - 1], drawn[i]
+    )
+    assert_close((out_images[i], out_labels[i]), (image, label))
+  np.testing.assert_allclose(out_labels.sum(axis=1), 1, atol=1e-6)

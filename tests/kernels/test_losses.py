@@ -213,3 +213,27 @@ def test_jensen_shannon_limits():
   )
   with pytest.raises(ValueError, match=r'takes the logits \[V, K\].*\(3,\)'):
     losses.jensen_shannon(jnp.zeros(3))
+
+
+@pytest.mark.parametrize(
+  'loss',
+  [
+    losses.cross_entropy,
+    losses.dirichlet_nll,
+    losses.normalized_cross_entropy,
+  ],
+)
+def test_a_batch_of_as_many_as_classes_is_a_loop(loss):
+  """Square arrays, which would hide a mean over the wrong axis."""
+  random = np.random.default_rng(4)
+  logits = random.normal(size=(6, 6)).astype(np.float32) * 3
+  labels = random.dirichlet(np.ones(6), 6).astype(np.float32)
+  batch = jax.jit(jax.vmap(loss))(logits, labels)
+  one_by_one = [
+    loss(row, label) for row, label in zip(logits, labels, strict=True)
+  ]
+  np.testing.assert_allclose(batch, one_by_one, rtol=1e-5)
+  # As many views as classes, too.
+  f = softmax64(logits)
+  want = scipy.special.rel_entr(f, f.mean(axis=0)).sum(axis=1).mean()
+  np.testing.assert_allclose(losses.jensen_shannon(logits), want, rtol=1e-5)

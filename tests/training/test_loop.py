@@ -67,8 +67,16 @@ def test_non_finite_loss_keeps_the_last_good_checkpoint(
   monkeypatch.setattr(optimizers, 'learning_rate', explode)
   with pytest.raises(
     loop.NonFiniteLossError, match=r'step 20: loss nan.*of step 16 is kept'
-  ):
+  ) as caught:
     loop.run(config, str(tmp_path / 'run'))
+  assert '\n' not in str(caught.value)
+  for part in (
+    'gradient norm nan',
+    'at learning rate inf',
+    'lower config.optimizer.learning_rate',
+    'set config.optimizer.gradient_clip',
+  ):
+    assert part in str(caught.value)
   checkpoints = Checkpoints(tmp_path / 'run' / 'checkpoints')
   assert checkpoints.latest_step() == 16
   checkpoints.close()
@@ -81,6 +89,30 @@ def test_non_finite_loss_keeps_the_last_good_checkpoint(
   monkeypatch.setattr(optimizers, 'learning_rate', honest)
   results = loop.run(config, str(tmp_path / 'run'))
   assert results['steps'] == 44
+
+
+@pytest.mark.parametrize(
+  ('name', 'value'),
+  [('loss', np.nan), ('loss', np.inf), ('grad_norm', np.inf)],
+)
+def test_the_first_figure_that_is_not_finite_is_named(tmp_path, name, value):
+  metrics = {
+    'loss': np.float32([1.5, 2.5, 3.5]),
+    'grad_norm': np.float32([10.0, 20.0, 30.0]),
+    'learning_rate': np.float32([0.1, 0.2, 0.3]),
+  }
+  checkpoints = Checkpoints(tmp_path / 'checkpoints')
+  loop._check_finite(metrics, 8, checkpoints)
+  metrics[name][1:] = value
+  expected = {'loss': 2.5, 'grad_norm': 20.0, name: value}
+  with pytest.raises(loop.NonFiniteLossError) as caught:
+    loop._check_finite(metrics, 8, checkpoints)
+  checkpoints.close()
+  assert str(caught.value).startswith(
+    f'step 10: loss {expected["loss"]}, gradient norm '
+    f'{expected["grad_norm"]} at learning rate 0.2; '
+  )
+  assert str(caught.value).endswith('no checkpoint had been written yet')
 
 
 def test_a_workdir_of_another_config_is_left_alone(tmp_path, config):

@@ -39,8 +39,9 @@ def one_step(step_spec):
   """(state before, state after, metrics, pixels, labels) of step 0."""
   random = np.random.default_rng(0)
   images = random.integers(0, 256, (20, 8, 8, 1), np.uint8)
-  labels = random.integers(0, K, 20).astype(np.int32)
-  model = create_model('small_cnn', K, axis_name=parallel.AXIS)
+  classes = step_spec.num_classes
+  labels = random.integers(0, classes, 20).astype(np.int32)
+  model = create_model('small_cnn', classes, axis_name=parallel.AXIS)
   optimizer = make_optimizer(
     OptimizerSpec(
       learning_rate=RATE, momentum=0.0, weight_decay=0.0, schedule='constant'
@@ -69,7 +70,7 @@ def one_step(step_spec):
 
 def check(before, after, metrics, pixels, targets, labels):
   """The step is that of gradient descent on the mean cross-entropy."""
-  model = create_model('small_cnn', K)
+  model = create_model('small_cnn', targets.shape[1])
 
   def mean_loss(params):
     logits, updated = model.apply(
@@ -103,21 +104,29 @@ def test_a_plain_step():
 
 
 def test_a_smoothed_step():
-  *run, labels = one_step(spec(label_smoothing=0.2))
-  check(*run, 0.8 * jax.nn.one_hot(labels, K) + 0.2 / K, labels)
+  """With as many examples as classes, like some of the steps below."""
+  *run, labels = one_step(spec(label_smoothing=0.2, num_classes=B))
+  assert len(set(labels)) > 4
+  check(*run, 0.8 * np.eye(B)[labels] + 0.2 / B, labels)
 
 
-@pytest.mark.parametrize('assignment', ['iid', 'stratified'])
-def test_a_mollified_step(assignment):
+@pytest.mark.parametrize(
+  ('assignment', 'classes'), [('iid', K), ('stratified', B)]
+)
+def test_a_mollified_step(assignment, classes):
   mollify = MollifySpec(assignment=assignment)
-  before, after, metrics, pixels, labels = one_step(spec(mollify=mollify))
+  before, after, metrics, pixels, labels = one_step(
+    spec(mollify=mollify, num_classes=classes)
+  )
   key = jax.random.fold_in(
     jax.random.fold_in(jax.random.key(SEED), int(rng.Purpose.MOLLIFY)), 0
   )
   keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(B))
   pixels, targets = mollify_batch(
-    keys, pixels, jax.nn.one_hot(labels, K), mollify
+    keys, pixels, jax.nn.one_hot(labels, classes), mollify
   )
+  np.testing.assert_allclose(targets.sum(axis=1), 1, atol=1e-6)
+  np.testing.assert_array_equal(targets.argmax(axis=1), labels)
   check(before, after, metrics, pixels, targets, labels)
 
 
@@ -132,17 +141,19 @@ def step_key(purpose):
 def test_a_mixed_step(step, per_example):
   """Mixed after normalisation, with the previous example; tempered after."""
   mollify = MollifySpec(assignment='stratified')
+  classes = B if per_example else K  # a weight per example is not per class
   before, after, metrics, pixels, labels = one_step(
     spec(
       mollify=mollify,
       augment=AugmentSpec((step,), mix_alpha=0.7, mix_per_example=per_example),
+      num_classes=classes,
     )
   )
   key = step_key(rng.Purpose.MIX)
   if per_example:
     key = rng.example_keys(key, 0, B)
   pixels, targets = getattr(augment, step)(
-    key, pixels, jax.nn.one_hot(labels, K), alpha=0.7
+    key, pixels, jax.nn.one_hot(labels, classes), alpha=0.7
   )
   assert (np.asarray(targets).max(axis=1) < 1).any()
   pixels, targets = mollify_batch(
