@@ -18,6 +18,7 @@ FLOORS = {
   'training.step': 5,
   'training.config': 5,
   'training.inputs': 5,
+  'training.profiling': 6,
   'training.evaluator': 6,
   'training.workdir': 6,
   'training': 4,  # all its other files
