@@ -1,4 +1,4 @@
-"""The share of time in which a device worked: of made-up traces and real ones."""
+"""The share of time in which a device worked, of traces made up and real."""
 
 import json
 
