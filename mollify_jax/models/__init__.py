@@ -13,10 +13,13 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from mollify_jax.models import preact_resnet, resnet
+from mollify_jax.models.all_conv import AllConvNet
 from mollify_jax.models.densenet import DenseNet
+from mollify_jax.models.googlenet import GoogLeNet
 from mollify_jax.models.preact_resnet import PreactResNet
 from mollify_jax.models.resnet import ResNet
 from mollify_jax.models.small_cnn import SmallCnn
+from mollify_jax.models.vision_transformer import VisionTransformer
 from mollify_jax.models.wide_resnet import WideResNet
 
 # name -> class, its own fields
@@ -87,6 +90,10 @@ MODELS: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
     DenseNet,
     {'depth': 100, 'bottleneck': True, 'compression': 0.5},
   ),
+  'all_conv_net': (AllConvNet, {}),
+  'googlenet': (GoogLeNet, {}),
+  'vit_ti4': (VisionTransformer, {'patch': 4, 'width': 192, 'heads': 3}),
+  'vit_s16': (VisionTransformer, {'patch': 16, 'width': 384, 'heads': 6}),
   'small_cnn': (SmallCnn, {}),
 }
 
@@ -99,6 +106,9 @@ def create_model(
   axis_name: str | None = None,
 ) -> nn.Module:
   """The model of that name; it takes images float[B, H, W, C] of any size.
+
+  Vision transformers want sides that their patch divides. The parameters of
+  `resnext29_4x32d` and `all_conv_net` depend on the size from 64x64 on.
 
   Args:
     name: a key of MODELS.

@@ -62,6 +62,25 @@ def convolve(
   )
 
 
+def check_images(images: jax.Array) -> None:
+  """Refuses what cannot be a batch of normalised images.
+
+  Raises:
+    ValueError: not four axes.
+    TypeError: not floating point.
+  """
+  if images.ndim != 4:
+    raise ValueError(
+      f'images have the shape {images.shape!r}, want [B, H, W, C]: '
+      'one image needs a batch axis of one, a grey image a channel axis'
+    )
+  if not jnp.issubdtype(images.dtype, jnp.floating):
+    raise TypeError(
+      f'images are {images.dtype.name!r}, want floating point: '
+      'normalise the pixels first'
+    )
+
+
 class Convolution(nn.Module):
   """A square window of `size` pixels (odd), without bias unless asked for.
 
@@ -77,16 +96,7 @@ class Convolution(nn.Module):
 
   @nn.compact
   def __call__(self, images: jax.Array) -> jax.Array:
-    if images.ndim != 4:
-      raise ValueError(
-        f'images have the shape {images.shape!r}, want [B, H, W, C]: '
-        'one image needs a batch axis of one, a grey image a channel axis'
-      )
-    if not jnp.issubdtype(images.dtype, jnp.floating):
-      raise TypeError(
-        f'images are {images.dtype.name!r}, want floating point: '
-        'normalise the pixels first'
-      )
+    check_images(images)
     channels = images.shape[-1]
     if channels % self.groups or self.features % self.groups:
       raise ValueError(

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from mollify_jax.models import resnet
+from mollify_jax.models.all_conv import AllConvNet
 from mollify_jax.models.convolution import convolve
 from mollify_jax.models.densenet import DenseLayer, Transition
+from mollify_jax.models.googlenet import InceptionBlock
 from mollify_jax.models.normalization import batch_norm
 from mollify_jax.models.preact_resnet import (
   BasicBlock,
@@ -188,6 +190,58 @@ def test_transition_is_its_definition(initialise):
   assert want.shape == (2, 3, 2, 3)
   got = jax.jit(module.apply)(variables, images)
   np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+
+
+def test_inception_block_is_its_definition(initialise):
+  x = np.random.default_rng(0).normal(size=(2, 5, 4, 6))
+  module = InceptionBlock(
+    (2, 3, 4, 5, 6, 7), batch_norm(False, jnp.float32, None), jnp.float32
+  )
+  images = jnp.asarray(x, jnp.float32)
+  variables = initialise(module, images)
+
+  def layer(x, name):
+    bias = np.asarray(variables['params'][f'{name}_conv']['bias'], np.float64)
+    y = convolution(x, variables, f'{name}_conv') + bias
+    return activate(y, variables, f'{name}_norm')
+
+  padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-np.inf)
+  highest = np.max(
+    [padded[:, i : i + 5, j : j + 4] for i in range(3) for j in range(3)], 0
+  )
+  want = [
+    layer(x, 'one'),
+    layer(layer(x, 'three_before'), 'three'),
+    layer(layer(layer(x, 'five_before'), 'five1'), 'five2'),
+    layer(highest, 'pooled'),
+  ]
+  assert [y.shape[-1] for y in want] == [2, 4, 6, 7]
+  got = jax.jit(module.apply)(variables, images)
+  np.testing.assert_allclose(
+    got, np.concatenate(want, -1), rtol=1e-4, atol=1e-4
+  )
+
+
+def test_all_conv_net_is_its_definition(initialise):
+  """In evaluation, on images whose sides stay even once and then do not."""
+  model = AllConvNet(10)
+  x = np.random.default_rng(0).normal(size=(1, 6, 4, 3))
+  images = jnp.asarray(x, jnp.float32)
+  variables = initialise(model, images, train=False)
+  params = variables['params']
+  for index in range(1, 10):
+    if index in (4, 7):  # maxima over 2x2, or over what there is
+      odd = [(0, side % 2) for side in x.shape[1:3]]
+      x = np.pad(x, ((0, 0), *odd, (0, 0)), constant_values=-np.inf)
+      x = np.max([x[:, i::2, j::2] for i in (0, 1) for j in (0, 1)], 0)
+    bias = np.asarray(params[f'conv{index}']['bias'], np.float64)
+    x = convolution(x, variables, f'conv{index}') + bias
+    x = normalize(x, variables, f'norm{index}')
+    x = x / (1 + np.exp(-1.702 * x))
+  assert x.shape == (1, 2, 1, 192)
+  want = x.mean((1, 2)) @ params['head']['kernel'] + params['head']['bias']
+  got = jax.jit(lambda v, x: model.apply(v, x, train=False))(variables, images)
+  np.testing.assert_allclose(got, want, rtol=1e-3, atol=1e-3)
 
 
 def silence(variables):

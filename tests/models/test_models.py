@@ -75,6 +75,18 @@ REFERENCE = {
     (118800, 99, 99),
     (1816743408, 7267161792),
   ),
+  'googlenet': (
+    (6310314, 6402564, 6505064),
+    (16064, 66, 66),
+    (531884032, 2127699968),
+  ),
+  # Their 1x1 convolutions also see a border of zeros, one pixel wide, and the
+  # 3x3 before has no border: 7,962,624 multiply-adds less than ours at 32x32.
+  'all_conv_net': (
+    (1409674, 1427044, 1561544),
+    (2880, 9, 9),
+    (402851712 + 7962624, 1626003456 + 17399808),
+  ),
   'wrn_40_2': (
     (2243546, 2255156, 2268056),
     (5408, 40, 37),
@@ -97,6 +109,9 @@ PUBLISHED = {
   ('wrn_28_10', 10): 36479194,
   # torchvision's resnet50.
   ('resnet50_large_stem', 1000): 25557032,
+  # timm's vit_small_patch16_224 has 22,050,664 with a class token and learned
+  # positions.
+  ('vit_s16', 1000): 22050664 - 384 - (1 + 14 * 14) * 384,
 }
 
 # Shallow networks of the same blocks, quick to compile.
@@ -138,6 +153,8 @@ EACH_KIND = [
   'resnext29_4x32d',
   'densenet40',
   'densenet_bc40',
+  'all_conv_net',
+  'googlenet',
 ]
 FAST = ['small_cnn', *SHALLOW]
 
@@ -145,7 +162,9 @@ FAST = ['small_cnn', *SHALLOW]
 def train_forward(model, variables, images):
   """Logits and new statistics of one forward pass in training."""
   return jax.jit(
-    lambda v, x: model.apply(v, x, train=True, mutable=['batch_stats'])
+    lambda v, x: model.apply(
+      v, x, train=True, mutable=['batch_stats'], rngs={'dropout': KEY}
+    )
   )(variables, images)
 
 
@@ -178,7 +197,8 @@ def multiply_adds(model, image_shape):
       if kind == 'dot_general':
         left = equation.invars[0].aval.shape
         (contracted, _), _ = equation.params['dimension_numbers']
-        total += equation.outvars[0].aval.size * left[contracted[0]]
+        size = int(np.prod([left[axis] for axis in contracted]))
+        total += equation.outvars[0].aval.size * size
       elif kind == 'conv_general_dilated':
         kernel = equation.invars[1].aval.shape
         total += equation.outvars[0].aval.size * int(np.prod(kernel[:3]))
@@ -206,8 +226,10 @@ def test_counts_are_those_of_the_reference(name):
   leaves = jax.tree.leaves(variables['params'])
   assert sum(leaf.ndim == 4 for leaf in leaves) == convolutions
   assert len(jax.tree.leaves(variables['batch_stats'])) == 2 * norms
-  # Kernels, scales and biases of norms, one dense layer: no other tensors.
-  assert len(leaves) == convolutions + 2 * norms + 2
+  # Kernels, scales and biases of norms, one dense layer; and in two networks
+  # biases of convolutions: no other tensors.
+  biases = {'all_conv_net': 9, 'googlenet': 63}.get(name, 0)
+  assert len(leaves) == convolutions + biases + 2 * norms + 2
 
 
 @pytest.mark.parametrize('name', REFERENCE)
@@ -230,7 +252,7 @@ def test_any_image_gives_one_row_of_logits(name, image_shape):
   for size, train in [(1, False), (3, True)]:
     logits, updates = jax.eval_shape(
       lambda v, x, train=train: model.apply(
-        v, x, train=train, mutable=['batch_stats']
+        v, x, train=train, mutable=['batch_stats'], rngs={'dropout': KEY}
       ),
       shapes(model, image_shape),
       batch(size, image_shape),
@@ -259,7 +281,7 @@ def test_a_batch_of_one_is_finite(name, image_shape, initialise):
     assert np.isfinite(leaf).all()
 
 
-@pytest.mark.parametrize('name', EACH_KIND)
+@pytest.mark.parametrize('name', [*EACH_KIND, 'vit_ti4'])
 def test_bfloat16_is_for_the_layers_only(name):
   model = create_model(name, 10, dtype='bfloat16')
   variables = shapes(model, (8, 8, 3))
@@ -273,15 +295,18 @@ def test_bfloat16_is_for_the_layers_only(name):
       train=True,
       mutable=['batch_stats', 'intermediates'],
       capture_intermediates=True,
+      rngs={'dropout': KEY},
     ),
     variables,
     batch(2),
   )
   assert logits.dtype == jnp.float32
-  stats = jax.tree.leaves(updates['batch_stats'])
-  assert {leaf.dtype for leaf in stats} == {jnp.dtype('float32')}
+  for leaf in jax.tree.leaves(updates.get('batch_stats', {})):
+    assert leaf.dtype == jnp.float32
   inside = updates['intermediates']
   del inside['__call__'], inside['head']
+  if name == 'googlenet':  # after the pooling
+    del inside['Dropout_0']
   assert {leaf.dtype for leaf in jax.tree.leaves(inside)} == {
     jnp.dtype('bfloat16')
   }
@@ -432,6 +457,20 @@ def test_a_large_stem_is_that_of_imagenet_networks():
   # 4.09 G multiply-adds: torchvision's figure for ResNet-50, whose
   # convolutions have the same sizes and strides.
   assert abs(multiply_adds(large, (224, 224, 3)) / 4.09e9 - 1) < 0.005
+
+
+def test_the_pooling_of_two_networks_grows_from_twice_the_window_on():
+  for name in ('resnext29_4x32d', 'all_conv_net'):
+    kernels = [
+      shapes(create_model(name, 10), (size, size, 3))['params']['head'][
+        'kernel'
+      ]
+      for size in (28, 32, 60, 64, 96)
+    ]
+    features = kernels[0].shape[0]
+    assert [kernel.shape[0] // features for kernel in kernels] == [
+      *(1, 1, 1, 4, 9)
+    ]
 
 
 def test_an_unknown_name_lists_the_choices():
