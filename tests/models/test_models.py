@@ -1,6 +1,8 @@
 """The models: sizes of the reference, and what a training loop relies on."""
 
 import functools
+import re
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +16,7 @@ from mollify_jax.models.resnet import ResNet
 from mollify_jax.models.wide_resnet import WideResNet
 
 KEY = jax.random.key(0)
+README = (Path(__file__).parents[2] / 'README.md').read_text()
 
 # Counted in the authors' PyTorch networks on 32x32x3 (64x64x3 in the column
 # that says so): trainable parameters at 10, 100 and, 64x64, 200 classes;
@@ -243,6 +246,15 @@ def test_multiply_adds_are_those_of_the_reference(name):
 def test_counts_are_the_published_ones(name, classes):
   variables = shapes(create_model(name, classes), (32, 32, 3))
   assert count(variables['params']) == PUBLISHED[name, classes]
+
+
+@pytest.mark.parametrize('name', MODELS)
+def test_the_readme_has_the_counts(name):
+  row = re.search(rf'^\| `{name}` \|(.*)\|(.*)\|.*\|$', README, re.MULTILINE)
+  parameters, millions = (int(cell.replace(',', '')) for cell in row.groups())
+  model = create_model(name, 10)
+  assert count(shapes(model, (32, 32, 3))['params']) == parameters
+  assert round(multiply_adds(model, (32, 32, 3)) / 1e6) == millions
 
 
 @pytest.mark.parametrize('name', EACH_KIND)
