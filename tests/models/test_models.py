@@ -175,6 +175,7 @@ def evaluate(model, variables, images):
   return jax.jit(lambda v, x: model.apply(v, x, train=False))(variables, images)
 
 
+@functools.cache
 def shapes(model, image_shape):
   """Variables of `model` as shapes only: nothing is computed."""
   return jax.eval_shape(
@@ -187,6 +188,7 @@ def count(tree):
   return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
+@functools.cache
 def multiply_adds(model, image_shape):
   """Multiply-adds of products and convolutions in one forward pass."""
   jaxpr = jax.make_jaxpr(lambda v, x: model.apply(v, x, train=False))(
@@ -258,7 +260,7 @@ def test_the_readme_has_the_counts(name):
 
 
 @pytest.mark.parametrize('name', EACH_KIND)
-@pytest.mark.parametrize('image_shape', [(28, 28, 1), (4, 7, 3), (1, 1, 3)])
+@pytest.mark.parametrize('image_shape', [(28, 21, 1), (1, 1, 3)])
 def test_any_image_gives_one_row_of_logits(name, image_shape):
   model = create_model(name, 7)
   for size, train in [(1, False), (3, True)]:
