@@ -61,6 +61,7 @@ OUTSIDE = {
   'PIL': ('data', 'evaluation', 'corruptions.textures'),
   'matplotlib': ('evaluation',),
   'rich': ('progress', 'evaluation'),
+  'safetensors': ('models.import_torch',),
   'tensorboardX': ('training.journal',),
 }
 

@@ -1,4 +1,4 @@
-"""Bias-free convolution, in the form that each window size runs fastest."""
+"""Convolution, in the form that runs fastest for each window and grouping."""
 
 from typing import Any
 
@@ -16,7 +16,9 @@ import jax.numpy as jnp
 uniform_fan_in = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
 
 
-def convolve(images: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+def convolve(
+  images: jax.Array, kernel: jax.Array, stride: int, *, groups: int = 1
+) -> jax.Array:
   """Correlates images with a centred window of odd size, zeros outside.
 
   The padding is half the window on every side, as in PyTorch, and not XLA's
@@ -24,12 +26,26 @@ def convolve(images: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
 
   Args:
     images: float[B, H, W, C].
-    kernel: [h, w, C, D] in the dtype of `images`, h and w odd (static).
+    kernel: [h, w, C / groups, D] in the dtype of `images`, h and w odd
+      (static).
     stride: rows and columns from one window to the next, >= 1 (static).
+    groups: output channels [i D / groups, (i + 1) D / groups) see the input
+      channels [i C / groups, (i + 1) C / groups) only (static).
 
   Returns:
     float[B, ceil(H / stride), ceil(W / stride), D].
   """
+  if groups > 1:
+    # One convolution for each: with XLA's own grouping, four groups took 11 to
+    # 16 times as long to train on CPUs (32 to 8 pixels, 128 to 512 channels).
+    parts = zip(
+      jnp.split(images, groups, axis=-1),
+      jnp.split(kernel, groups, axis=-1),
+      strict=True,
+    )
+    return jnp.concatenate(
+      [convolve(image, part, stride) for image, part in parts], axis=-1
+    )
   height, width = kernel.shape[:2]
   if height == width == 1:
     # A matrix product: on CPUs its weight gradient is 1.3 to 4 times faster
@@ -46,8 +62,27 @@ def convolve(images: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
   )
 
 
+def check_images(images: jax.Array) -> None:
+  """Refuses what cannot be a batch of normalised images.
+
+  Raises:
+    ValueError: not four axes.
+    TypeError: not floating point.
+  """
+  if images.ndim != 4:
+    raise ValueError(
+      f'images have the shape {images.shape!r}, want [B, H, W, C]: '
+      'one image needs a batch axis of one, a grey image a channel axis'
+    )
+  if not jnp.issubdtype(images.dtype, jnp.floating):
+    raise TypeError(
+      f'images are {images.dtype.name!r}, want floating point: '
+      'normalise the pixels first'
+    )
+
+
 class Convolution(nn.Module):
-  """A square window of `size` pixels (odd) without bias.
+  """A square window of `size` pixels (odd), without bias unless asked for.
 
   float[B, H, W, C] -> dtype[B, ceil(H / stride), ceil(W / stride), features].
   """
@@ -56,25 +91,33 @@ class Convolution(nn.Module):
   size: int
   stride: int = 1
   dtype: Any = jnp.float32
+  groups: int = 1
+  use_bias: bool = False
 
   @nn.compact
   def __call__(self, images: jax.Array) -> jax.Array:
-    if images.ndim != 4:
+    check_images(images)
+    channels = images.shape[-1]
+    if channels % self.groups or self.features % self.groups:
       raise ValueError(
-        f'images have the shape {images.shape!r}, want [B, H, W, C]: '
-        'one image needs a batch axis of one, a grey image a channel axis'
-      )
-    if not jnp.issubdtype(images.dtype, jnp.floating):
-      raise TypeError(
-        f'images are {images.dtype.name!r}, want floating point: '
-        'normalise the pixels first'
+        f'{self.groups!r} groups do not divide {channels!r} input and '
+        f'{self.features!r} output channels; change one of the three'
       )
     kernel = self.param(
       'kernel',
       uniform_fan_in,
-      (self.size, self.size, images.shape[-1], self.features),
+      (self.size, self.size, channels // self.groups, self.features),
       jnp.float32,
     )
-    return convolve(
-      images.astype(self.dtype), kernel.astype(self.dtype), self.stride
+    y = convolve(
+      images.astype(self.dtype),
+      kernel.astype(self.dtype),
+      self.stride,
+      groups=self.groups,
     )
+    if self.use_bias:
+      bias = self.param(
+        'bias', nn.initializers.zeros, (self.features,), jnp.float32
+      )
+      y += bias.astype(self.dtype)
+    return y

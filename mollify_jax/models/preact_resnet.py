@@ -89,20 +89,21 @@ class PreactResNet(nn.Module):
   dtype: Any = jnp.float32
   axis_name: str | None = None
   large_stem: bool = False
+  width: int = 64  # of the stem and the first group
 
   @nn.compact
   def __call__(self, images: jax.Array, train: bool) -> jax.Array:
     """float[B, H, W, C] of any size -> logits float32[B, num_classes]."""
     norm = batch_norm(train, self.dtype, self.axis_name)
     if self.large_stem:
-      x = Convolution(64, 7, 2, self.dtype, name='stem')(images)
+      x = Convolution(self.width, 7, 2, self.dtype, name='stem')(images)
       x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
     else:
-      x = Convolution(64, 3, 1, self.dtype, name='stem')(images)
+      x = Convolution(self.width, 3, 1, self.dtype, name='stem')(images)
     for group, count in enumerate(self.blocks):
       for index in range(count):
         x = self.block(
-          width=64 * 2**group,
+          width=self.width * 2**group,
           stride=2 if group > 0 and index == 0 else 1,
           norm=norm,
           dtype=self.dtype,

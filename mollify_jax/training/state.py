@@ -17,7 +17,7 @@ class TrainState(flax.struct.PyTreeNode):
   Attributes:
     step: int32[], updates made so far.
     params: float32 master weights.
-    batch_stats: float32 running BatchNorm statistics.
+    batch_stats: float32 running BatchNorm statistics, {} where there are none.
     opt_state: the optimiser's own.
     ema: {'params', 'batch_stats'} averaged over steps, or {} without EMA.
   """

@@ -180,15 +180,22 @@ def train_step(
   """
   views, labels = prepare_batch(batch, seed, state.step, spec)
   loss_function = jax.vmap(LOSSES[spec.loss])
+  # The views of one example follow each other, so that the position of each
+  # in the global batch, to which dropout is bound, needs no device's size.
+  images = jnp.swapaxes(views, 0, 1).reshape(-1, *views.shape[2:])
+  dropout_key = rng.step_key(seed, rng.Purpose.MODEL, state.step)
 
   def mean_loss(params):
     logits, updated = model.apply(
       {'params': params, 'batch_stats': state.batch_stats},
-      views.reshape(-1, *views.shape[2:]),
+      images,
       train=True,
       mutable=['batch_stats'],
+      rngs={'dropout': dropout_key},
     )
-    logits = logits.reshape(*views.shape[:2], -1)
+    logits = jnp.swapaxes(
+      logits.reshape(-1, len(views), logits.shape[-1]), 0, 1
+    )
     loss = jnp.mean(loss_function(logits[0], labels))
     if spec.consistency_weight:
       divergence = jax.vmap(losses.jensen_shannon, in_axes=1)(logits)

@@ -119,3 +119,46 @@ def test_integer_images_are_refused():
   images = jnp.ones((1, 8, 8, 3), jnp.uint8)
   with pytest.raises(TypeError, match="'uint8', want floating point"):
     Convolution(4, 3).init(jax.random.key(0), images)
+
+
+@pytest.mark.parametrize('stride', [1, 2])
+def test_groups_are_those_of_xla(stride):
+  generator = np.random.default_rng(0)
+  images = jnp.asarray(generator.normal(size=(2, 5, 4, 6)), jnp.float32)
+  kernel = jnp.asarray(generator.normal(size=(3, 3, 2, 9)), jnp.float32)
+
+  def grouped(images, kernel):
+    return convolve(images, kernel, stride, groups=3)
+
+  def xla_grouped(images, kernel):
+    return jax.lax.conv_general_dilated(
+      images,
+      kernel,
+      (stride, stride),
+      [(1, 1), (1, 1)],
+      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+      feature_group_count=3,
+    )
+
+  got, pull_back = jax.vjp(grouped, images, kernel)
+  want, pull_back_xla = jax.vjp(xla_grouped, images, kernel)
+  np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+  for ours, theirs in zip(pull_back(got), pull_back_xla(got), strict=True):
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_groups_that_do_not_divide_the_channels_are_refused():
+  with pytest.raises(ValueError, match='4 groups do not divide 3 input and 8'):
+    Convolution(8, 3, groups=4).init(jax.random.key(0), jnp.ones((1, 8, 8, 3)))
+
+
+def test_a_bias_is_added_to_every_position():
+  images, _ = example(3, (5, 4))
+  layer = Convolution(4, 3, use_bias=True)
+  variables = layer.init(jax.random.key(0), images)
+  without = layer.apply(variables, images)
+  bias = jnp.arange(4.0)
+  variables['params']['bias'] += bias
+  np.testing.assert_allclose(
+    layer.apply(variables, images), without + bias, rtol=1e-6, atol=1e-6
+  )

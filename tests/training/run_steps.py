@@ -12,6 +12,7 @@ os.environ['XLA_FLAGS'] = (
 )
 warnings.simplefilter('error')
 
+import flax.linen as nn  # noqa: E402
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
 
@@ -21,6 +22,7 @@ from mollify_jax.data import digits  # noqa: E402
 from mollify_jax.evaluation import corrupted, passes  # noqa: E402
 from mollify_jax.feeds import ResidentFeed  # noqa: E402
 from mollify_jax.models import create_model  # noqa: E402
+from mollify_jax.models.dropout import Dropout  # noqa: E402
 from mollify_jax.training.optimizer import (  # noqa: E402
   OptimizerSpec,
   make_optimizer,
@@ -29,8 +31,26 @@ from mollify_jax.training.state import create_state  # noqa: E402
 from mollify_jax.training.step import StepSpec, make_train_steps  # noqa: E402
 
 
+class Dropping(nn.Module):
+  """With dropout, and without batch statistics."""
+
+  num_classes: int
+  axis_name: str
+
+  @nn.compact
+  def __call__(self, images, train):
+    x = nn.relu(nn.Dense(32)(images.reshape(len(images), -1)))
+    x = Dropout(0.5, self.axis_name)(x, train)
+    return nn.Dense(self.num_classes)(x)
+
+
 def train_and_evaluate(
-  assignment, *, sharded=False, steps=('crop', 'rotate'), per_example=False
+  assignment,
+  *,
+  sharded=False,
+  steps=('crop', 'rotate'),
+  per_example=False,
+  model='small_cnn',
 ):
   """Two calls of two steps, then three passes: name -> array."""
   dataset = digits.load()
@@ -46,7 +66,10 @@ def train_and_evaluate(
     mollify=mollify,
     ema_decay=0.5,
   )
-  model = create_model('small_cnn', 10, axis_name=parallel.AXIS)
+  if model == 'dropping':
+    model = Dropping(10, parallel.AXIS)
+  else:
+    model = create_model(model, 10, axis_name=parallel.AXIS)
   optimizer = make_optimizer(OptimizerSpec(learning_rate=0.05), 10, 1)
   state = create_state(model, optimizer, (8, 8, 1), 0, with_ema=True)
   feed = ResidentFeed(
@@ -123,6 +146,7 @@ np.savez(
         'steps': ('crop', 'cutmix'),
         'per_example': True,
       },
+      'dropout': {'assignment': 'iid', 'model': 'dropping'},
     }.items()
     for name, array in train_and_evaluate(**arguments).items()
   },

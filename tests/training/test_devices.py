@@ -32,11 +32,12 @@ def test_devices_share_one_training(tmp_path):
     assert process.returncode == 0, stderr[-3000:]
     arrays.append(dict(np.load(out)))
   one = arrays[0]
-  for case in ('iid', 'stratified', 'sharded', 'mixup', 'cutmix'):
+  for case in ('iid', 'stratified', 'sharded', 'mixup', 'cutmix', 'dropout'):
     assert np.isfinite(one[f'{case}/loss']).all()
     assert one[f'{case}/loss'].shape == (4,)
     assert (one[f'{case}/count'] == 360).all()
   assert len(one) > 30
+  assert not any(name.startswith('dropout/state.batch') for name in one)
   # Where the images lie makes no difference at all.
   for name, value in one.items():
     if name.startswith('iid'):

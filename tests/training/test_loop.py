@@ -11,6 +11,8 @@ import pytest
 from PIL import Image
 
 from mollify_jax.data.digits import load as load_digits
+from mollify_jax.models import MODELS
+from mollify_jax.models.vision_transformer import VisionTransformer
 from mollify_jax.training import evaluator, loop
 from mollify_jax.training import optimizer as optimizers
 from mollify_jax.training.checkpoints import Checkpoints
@@ -53,6 +55,21 @@ def test_every_option_at_once_learns(tmp_path, config):
   assert np.mean(losses[-8:]) < np.mean(losses[:8])
   assert [line['step'] for line in lines if line['event'] == 'evaluate'] == [24]
   assert list((tmp_path / 'run' / 'tensorboard').iterdir())
+
+
+def test_a_network_without_batch_norm_trains_and_is_restored(
+  tmp_path, config, monkeypatch
+):
+  fields = {'patch': 2, 'width': 32, 'heads': 2, 'depth': 1}
+  monkeypatch.setitem(MODELS, 'vit', (VisionTransformer, fields))
+  config['model'] = 'vit'
+  config['optimizer'].update(ema_decay=0.5)
+  results = loop.run(config, str(tmp_path / 'run'))
+  lines = read_lines(tmp_path / 'run' / 'metrics.jsonl')
+  losses = [line['loss'] for line in lines if line['event'] == 'train']
+  assert np.mean(losses[-8:]) < np.mean(losses[:8]) - 0.02
+  again = loop.run(config, str(tmp_path / 'run'), 'evaluate')
+  assert again['conditions'] == results['conditions']
 
 
 def test_non_finite_loss_keeps_the_last_good_checkpoint(

@@ -7,11 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import linen as nn
 
 from mollify_jax import MollifySpec, augment, mollify_batch, parallel, rng
 from mollify_jax.augment import AugmentSpec, augment_images
 from mollify_jax.feeds import ResidentFeed
 from mollify_jax.models import create_model
+from mollify_jax.models.dropout import Dropout
 from mollify_jax.training.optimizer import OptimizerSpec, make_optimizer
 from mollify_jax.training.state import create_state
 from mollify_jax.training.step import (
@@ -273,3 +275,42 @@ def test_every_step_mixes_by_another_share():
     for step in range(3)
   }
   assert len(shares) == 3
+
+
+class DropsLogits(nn.Module):
+  """What is dropped can be read off the loss; axis_name as in training."""
+
+  axis_name: str | None = None
+
+  @nn.compact
+  def __call__(self, images, train):
+    scale = self.param('scale', nn.initializers.ones, ())
+    logits = jnp.full((len(images), K), 2.0) * scale
+    return Dropout(0.5, self.axis_name)(logits, train)
+
+
+def test_every_step_drops_anew():
+  images = np.zeros((B, 8, 8, 1), np.uint8)
+  feed = ResidentFeed(images, np.zeros(B, np.int32), batch_size=B, seed=SEED)
+  model = DropsLogits(parallel.AXIS)
+  optimizer = make_optimizer(OptimizerSpec(learning_rate=1e-9), 1, 1)
+  state = create_state(model, optimizer, (8, 8, 1), SEED)
+  assert state.batch_stats == {}
+  steps = make_train_steps(model, optimizer, spec(), feed)
+  _, metrics = steps(
+    parallel.replicate(state),
+    *feed.constants,
+    np.int32(SEED),
+    *feed.train_slices(first_step=0, num_steps=3),
+  )
+  want = []
+  for step in range(3):
+    logits = DropsLogits().apply(
+      {'params': {'scale': jnp.ones(())}},
+      images,
+      train=True,
+      rngs={'dropout': rng.step_key(SEED, rng.Purpose.MODEL, step)},
+    )
+    want.append(-jax.nn.log_softmax(logits)[:, 0].mean())
+  assert len(set(map(float, want))) == 3
+  np.testing.assert_allclose(parallel.to_host(metrics)['loss'], want, rtol=1e-5)
