@@ -6,13 +6,15 @@ r"""Lets one run train for half an hour and watches what must not grow.
 A run on scikit-learn's digits that evaluates and saves a checkpoint every few
 seconds. Every five seconds its resident memory, threads, open files and the
 files in its workdir are looked at (Linux: /proc), and of every cycle, from one
-evaluation to the next, the CPU time and the wall time. Slopes are the medians
-of the slopes of all pairs (Theil and Sen) after a warm-up of a sixth, with the
-interval that holds 95 of 100 when cycles and samples are drawn again in blocks
-of two minutes. At the end the run gets SIGTERM and is resumed. Exits with
-status 1 if memory grows by more than 64 KiB per checkpoint, if CPU time per
-cycle is shown to grow by more than one per cent an hour, if files, threads or
-checkpoints pile up, or if the end is not in order.
+evaluation to the next, the CPU time, the wall time, and the work: CPU time over
+that of a fixed computation, for a machine that others use slows down and speeds
+up. Slopes are the medians of the slopes of all pairs (Theil and Sen) after a
+warm-up of a sixth, with the interval that holds 95 of 100 when cycles and
+samples are drawn again in blocks of two minutes. At the end the run gets
+SIGTERM and is resumed. Exits with status 1 if memory grows by more than 64 KiB
+per checkpoint, if the work of a cycle is shown to grow by more than three per
+cent an hour, if files, threads or checkpoints pile up, or if the end is not in
+order.
 """
 
 import argparse
@@ -43,6 +45,12 @@ FLAGS = (
 KEEP = 2  # config.keep_checkpoints
 STEPS_PER_CYCLE = 440
 ROOT = Path(__file__).parents[2]
+TRENDS = (
+  'memory_mib',
+  'cpu_seconds_per_cycle',
+  'work_per_cycle',
+  'seconds_per_cycle',
+)
 TICKS = os.sysconf('SC_CLK_TCK')
 MEBIBYTE = 2**20
 
@@ -56,6 +64,15 @@ def start(workdir: Path) -> subprocess.Popen:
     stderr=subprocess.PIPE,
     text=True,
   )
+
+
+def yardstick() -> float:
+  """CPU seconds of the same work every time: how slow the machine is."""
+  matrix = np.random.default_rng(0).normal(size=(300, 300))
+  start = time.process_time()
+  for _ in range(10):
+    np.sort(matrix @ matrix, axis=0)
+  return time.process_time() - start
 
 
 def cpu_seconds(pid: int) -> float:
@@ -129,7 +146,14 @@ def watch(
       for line in map(json.loads, lines):
         if line['event'] == 'evaluate':
           cpu = cpu_seconds(process.pid)
-          cycles.append({'at': now, 'cpu': cpu, 'step': line['step']})
+          cycles.append(
+            {
+              'at': now,
+              'cpu': cpu,
+              'step': line['step'],
+              'yardstick': yardstick(),
+            }
+          )
     time.sleep(0.02)
   return samples, cycles
 
@@ -201,14 +225,19 @@ def main():
     'cpu_seconds_per_cycle': trend(
       ends['at'][1:], np.diff(ends['cpu']), warm_up
     ),
+    'work_per_cycle': trend(
+      ends['at'][1:],
+      np.diff(ends['cpu']) / (ends['yardstick'][1:] + ends['yardstick'][:-1]),
+      warm_up,
+    ),
     'seconds_per_cycle': trend(ends['at'][1:], np.diff(ends['at']), warm_up),
   }
   per_hour = len(cycles) / ends['at'][-1] * 3600
   kib = found['memory_mib']['slope_per_hour'] * 1024 / per_hour
   if kib > 64:
     faults.append('memory grows')
-  work = found['cpu_seconds_per_cycle']
-  if work['slope_per_hour'] > work['median'] / 100 and work['slope_low'] > 0:
+  work = found['work_per_cycle']
+  if work['slope_per_hour'] > 0.03 * work['median'] and work['slope_low'] > 0:
     faults.append('the work of a cycle grows')
   late = [s for s in samples if s['at'] >= warm_up]
   quarter = len(late) // 4
@@ -241,7 +270,7 @@ def main():
     f'evaluations, {record["checkpoints_written"]} checkpoints (at most {most} '
     'at a time)'
   )
-  for name in ('memory_mib', 'cpu_seconds_per_cycle', 'seconds_per_cycle'):
+  for name in TRENDS:
     values = found[name]
     print(
       f'{name}: median {values["median"]:.3f}, from {values["least"]:.3f} to '

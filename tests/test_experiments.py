@@ -1,0 +1,59 @@
+"""Scripts of experiments/speed that have nothing to run on here but a CPU."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments.speed import scaling
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_reduced_bytes_of_a_compiled_program():
+  program = """
+  %all-reduce.1 = f32[16]{0} all-reduce(%x), channel_id=1, to_apply=%add
+  %all-reduce = (f32[16]{0}, bf16[3,3,16,2]{3,2,1,0}, f32[]) all-reduce(%a, %b)
+  %start = (f32[5]{0}, f32[5]{0}) add(%all-reduce.1, %all-reduce)
+  """
+  count, total = scaling.reduced_bytes(program)
+  assert count == 2
+  assert total == 4 * 16 + (4 * 16 + 2 * 3 * 3 * 16 * 2 + 4)
+
+
+def test_gpu_script_at_a_tiny_size(tmp_path):
+  out = tmp_path / 'gpu.json'
+  process = subprocess.run(
+    [
+      *(sys.executable, '-m', 'experiments.speed.gpu'),
+      *('--networks', 'small_cnn', '--batches', '8', '16', '--size', '8'),
+      *('--matrix', '64', '--rounds', '2', '--seconds', '0.01'),
+      *('--minutes', '0.01', '--out', str(out)),
+    ],
+    cwd=ROOT,
+    env={**os.environ, 'JAX_PLATFORMS': 'cpu'},
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert process.returncode == 0, process.stderr[-3000:]
+  record = json.loads(out.read_text())
+  assert record['matrix_flops_per_second'] > 0
+  variants = [row['variant'] for row in record['rows']]
+  assert variants == ['plain', 'mollified', 'augmented']
+  for row in record['rows']:
+    assert row['images_per_second'] == pytest.approx(8 / row['seconds'])
+    assert 0 < row['low'] <= row['seconds'] <= row['high']
+  # 1 + 2 times the forward pass: 27 x 32 channels at 8x8, then 4x4.
+  macs = 27 * 32 * 64 + 9 * 32 * 64 * 16 + 9 * 64 * 64 * 16 + 64 * 10
+  share = record['rows'][0]['share_of_matrix_rate']
+  flops = (
+    share
+    * record['matrix_flops_per_second']
+    / record['rows'][0]['images_per_second']
+  )
+  assert flops == pytest.approx(6 * macs, rel=0.05)
+  assert '16 of 8x8: not run, out of time' in process.stdout
