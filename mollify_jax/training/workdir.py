@@ -50,7 +50,7 @@ def check_config(
     return {name: whole[name] for name in whole if name not in but}
 
   changed = path.exists() and differences(
-    compared(reports.read_json(path)), compared(config)
+    _compared_file(path, compared), compared(config)
   )
   if changed and all(line.startswith('eval.') for line in changed):
     raise ValueError(
@@ -63,6 +63,18 @@ def check_config(
       f'--workdir={directory} holds a run of another config '
       f'({"; ".join(changed)}); choose another workdir, or delete that one'
     )
+
+
+def _compared_file(path, compared):
+  """What `compared` makes of the config in a file."""
+  config = reports.read_json(path)
+  try:
+    return compared(config)
+  except (ValueError, TypeError) as error:
+    raise ValueError(
+      f'{path} is damaged or of another version ({error}); choose another '
+      'workdir, or delete that file to go on with the config given'
+    ) from error
 
 
 @contextlib.contextmanager
