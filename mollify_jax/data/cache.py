@@ -121,8 +121,8 @@ def _write(folder: pathlib.Path, made: Dataset) -> None:
     needed = sum(array.nbytes for array in arrays.values())
     raise OSError(
       f'cannot write the decoded images to {str(folder)!r} '
-      f'({error.strerror or error}); wanted a folder with {needed >> 20} MiB '
-      'to spare; make room or choose another place'
+      f'({error.strerror or error}); wanted a folder with '
+      f'{-(-needed >> 20)} MiB to spare; make room or choose another place'
     ) from error
 
 

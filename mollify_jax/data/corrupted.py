@@ -255,8 +255,8 @@ class CorruptedFolder:
     if not path.is_file():
       raise FileNotFoundError(
         f'{str(path)!r} does not exist; wanted a folder in the layout of '
-        f'CIFAR-10-C: {LABELS} and one .npy per corruption; copy it into the folder'
-        f'{self._hint()}'
+        f'CIFAR-10-C: {LABELS} and one .npy per corruption; copy it into the '
+        f'folder{self._hint()}'
       )
     self._check_made(LABELS)
     labels = _map(path)

@@ -226,8 +226,8 @@ def naming(path: str | os.PathLike) -> Iterator[None]:
     ) from error
   except UnicodeDecodeError as error:
     raise ValueError(
-      f'archive {str(path)!r} holds text that is no UTF-8 ({error}); wanted the '
-      'published archive; download it again'
+      f'archive {str(path)!r} holds text that is no UTF-8 ({error}); wanted '
+      'the published archive; download it again'
     ) from error
   except ValueError as error:
     raise ValueError(f'archive {str(path)!r}: {error}') from error

@@ -1,5 +1,6 @@
 """Saving and restoring the training state; the only file that says orbax."""
 
+import contextlib
 import errno
 import hashlib
 import logging
@@ -75,6 +76,7 @@ class Checkpoints:
     # Orbax and its thread pool narrate every save at INFO, and what we report
     # ourselves as errors.
     logging.getLogger('absl').setLevel(logging.CRITICAL)
+    _expect_orphans()
     self._directory = Path(directory).absolute()
     if self._directory.exists() and not self._directory.is_dir():
       raise NotADirectoryError(
@@ -99,16 +101,21 @@ class Checkpoints:
     return self._manager.latest_step()
 
   def save(self, state: TrainState) -> None:
-    """Copies the state to the host and starts writing it."""
+    """Copies the state to the host and starts writing it.
+
+    Raises:
+      OSError: this one or the one before it cannot be written.
+    """
     state = to_host(state)
-    self._manager.save(
-      int(state.step),
-      args=ocp.args.StandardSave(state),
-      custom_metadata={
-        _DIGEST: _digest(state),
-        _STRUCTURE: _structure_digest(_structure(_plain(state))),
-      },
-    )
+    with self._explaining():
+      self._manager.save(
+        int(state.step),
+        args=ocp.args.StandardSave(state),
+        custom_metadata={
+          _DIGEST: _digest(state),
+          _STRUCTURE: _structure_digest(_structure(_plain(state))),
+        },
+      )
 
   def restore(self, like: TrainState) -> TrainState:
     """The newest whole checkpoint, as NumPy arrays shaped as those of `like`.
@@ -120,7 +127,6 @@ class Checkpoints:
     """
     template = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
     damaged = ''
-    _expect_orphans()
     while (step := self.latest_step()) is not None:
       try:
         return self._restore_step(step, template)
@@ -141,9 +147,36 @@ class Checkpoints:
     )
 
   def close(self) -> None:
-    """Waits for the last save and frees the threads."""
-    self._manager.wait_until_finished()
-    self._manager.close()
+    """Waits for the last save and frees the threads.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    try:
+      with self._explaining():
+        self._manager.wait_until_finished()
+    finally:
+      self._manager.close()
+
+  @contextlib.contextmanager
+  def _explaining(self):
+    """Says in one line what the system refused while a checkpoint was written.
+
+    Nothing of it stays.
+    """
+    try:
+      yield
+    except Exception as error:  # storage raises what it likes
+      number = _system_error(error)
+      if number is None:
+        raise
+      if jax.process_index() == 0:
+        for path in self._directory.glob('*.orbax-checkpoint-tmp'):
+          shutil.rmtree(path, ignore_errors=True)
+      raise OSError(
+        f'cannot write a checkpoint into {self._directory} '
+        f'({os.strerror(number)}); {errors.remedy(number)}'
+      ) from error
 
   def _restore_step(self, step, template):
     label = self._manager.metadata(step)
@@ -229,7 +262,8 @@ def _system_error(error):
   while error is not None:
     if isinstance(error, OSError) and error.errno:
       return error.errno
-    if match := re.search(r'OS error (\d+)', str(error)):  # as TensorStore says
+    # As TensorStore says.
+    if match := re.search(r"os_error_code='(\d+)'", str(error)):
       return int(match[1])
     error = error.__cause__ or error.__context__
   return None
@@ -251,16 +285,19 @@ def _first_unreadable(path):
 
 
 def _expect_orphans():
-  """Silences reads that end, in threads, after the first of them failed.
+  """Silences what ends, in threads, after the first of its kind failed.
 
   For the rest of the process: some take their time.
   """
   hook = sys.unraisablehook
+  if hook.__name__ == _expect_orphans.__name__:
+    return
 
   def report(unraisable):
     if str(unraisable.exc_value) != 'Event loop is closed':
       hook(unraisable)
 
+  report.__name__ = _expect_orphans.__name__
   sys.unraisablehook = report
 
 
