@@ -98,6 +98,7 @@ def _write(folder: pathlib.Path, made: Dataset) -> None:
     f'.{folder.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp'
   )
   arrays = {key: getattr(made, key) for key in _ARRAYS}
+  is_new = not folder.parent.exists()
   try:
     try:
       temporary.mkdir(parents=True)
@@ -118,6 +119,9 @@ def _write(folder: pathlib.Path, made: Dataset) -> None:
     finally:  # an interrupt, too, must leave nothing behind
       shutil.rmtree(temporary, ignore_errors=True)
   except OSError as error:
+    if is_new:
+      with contextlib.suppress(OSError):
+        folder.parent.rmdir()
     needed = sum(array.nbytes for array in arrays.values())
     raise OSError(
       f'cannot write the decoded images to {str(folder)!r} '

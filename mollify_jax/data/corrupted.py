@@ -690,7 +690,8 @@ def _map(path: pathlib.Path) -> np.ndarray:
     if errors.is_bare(error):  # the file may be whole
       raise
     reason = errors.one_line(error)
-    if 'pickle' in reason:  # numpy goes on with how to load it all the same
+    # numpy goes on with how to load them all the same.
+    if 'pickle' in reason or 'Python objects' in reason:
       reason = 'it holds pickled objects, which are never loaded, or is damaged'
     raise ValueError(
       f'{str(path)!r} cannot be read ({reason}); wanted a whole .npy of '

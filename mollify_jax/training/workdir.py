@@ -98,13 +98,18 @@ def claimed(
     new: whether a run may begin here. Otherwise the config that is there
       stays.
 
+  An error before the first step of a new run leaves nothing of it.
+
   Raises:
     ValueError: another run is in the directory, or it was begun with other
       data.
+    OSError: it cannot be written into.
   """
   if jax.process_index() != 0:
     yield
     return
+  is_begun = (directory / 'config.json').exists()
+  made = [path for path in (directory, *directory.parents) if not path.exists()]
   try:
     directory.mkdir(parents=True, exist_ok=True)
     lock = (directory / '.lock').open('w')
@@ -124,10 +129,27 @@ def claimed(
     except OSError:  # a file system without locks
       pass
     _remove_leftovers(directory)
-    _check_data(directory / 'data.json', _describe(dataset, kind))
-    if new:
-      reports.write_json(directory / 'config.json', config)
-    yield
+    try:
+      _check_data(directory / 'data.json', _describe(dataset, kind))
+      if new:
+        reports.write_json(directory / 'config.json', config)
+      yield
+    except Exception:
+      if not is_begun and not (directory / 'metrics.jsonl').exists():
+        _remove_unbegun(directory, made)
+      raise
+
+
+def _remove_unbegun(directory: Path, made: Sequence[Path]) -> None:
+  """Deletes what says whose a run is that ended before its first step.
+
+  Or the command, mended, would be refused as another one.
+  """
+  for name in ('config.json', 'data.json', '.lock'):
+    (directory / name).unlink(missing_ok=True)
+  with contextlib.suppress(OSError):  # what is not empty stays
+    for path in (directory / 'checkpoints', *made):
+      path.rmdir()
 
 
 def _remove_leftovers(directory: Path) -> None:
