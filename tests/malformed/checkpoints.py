@@ -63,11 +63,18 @@ def remove(path):
 
 # The others take as long, and are left to the long suite.
 QUICK = (
-  ('label', 'cut to 50%'),
   ('label', 'flipped'),
   ('values', 'cut to 50%'),
   ('values', 'flipped'),
   ('values', 'without permission'),
+)
+LONG = (
+  'label a list',
+  'label of other values',
+  'label of another structure',
+  'a checkpoint without permission',
+  'all checkpoints missing',
+  'a file for a checkpoint',
 )
 CASES = {
   **{
@@ -121,4 +128,8 @@ CASES = {
     ),
     may_change='/(un)?[a-z_]*checkpoints',
   ),
+}
+CASES = {
+  name: case._replace(slow=case.slow or name in LONG)
+  for name, case in CASES.items()
 }

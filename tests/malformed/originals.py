@@ -327,7 +327,7 @@ CASES |= {
     with_member('cifar10', '../\udcff', b'evil')
   ),
   'cifar10, a bomb among the images': Case(
-    damaged('cifar10', zeros(f'{TEN}/data_batch_5.bin'))
+    damaged('cifar10', zeros(f'{TEN}/data_batch_5.bin')), slow=True
   ),
   'cifar10, a bomb beside the images': Case(
     damaged('cifar10', zeros(f'{TEN}/readme.html'))
@@ -496,7 +496,7 @@ CASES |= {
     slow=True,
   ),
   'tiny_imagenet, a bomb as class list': Case(
-    damaged('tiny_imagenet', zip_bomb(f'{TINY}/wnids.txt'))
+    damaged('tiny_imagenet', zip_bomb(f'{TINY}/wnids.txt')), slow=True
   ),
   'tiny_imagenet, encrypted': Case(damaged('tiny_imagenet', encrypted)),
   'tiny_imagenet, a member whose name is no UTF-8': Case(

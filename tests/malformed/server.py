@@ -163,6 +163,8 @@ def warm_up(small_path):
   spec = importlib.util.spec_from_file_location('small', small_path)
   small = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(small)
+  from sklearn import datasets  # noqa: F401
+
   from mollify_jax.data import facts, originals, prepare
   from mollify_jax.training import loop  # noqa: F401
 

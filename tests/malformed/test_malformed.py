@@ -63,8 +63,9 @@ class Server:
   """`server.py`, as a child process."""
 
   def __init__(self, compiled):
-    # Networks of the same shape are compiled once.
+    # Networks of the same shape are compiled once, and not to run for long.
     cache = {
+      'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
       'JAX_COMPILATION_CACHE_DIR': str(compiled),
       'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
       'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '-1',
