@@ -290,14 +290,14 @@ def _expect_orphans():
   For the rest of the process: some take their time.
   """
   hook = sys.unraisablehook
-  if hook.__name__ == _expect_orphans.__name__:
+  if getattr(hook, 'expects_orphans', False):
     return
 
   def report(unraisable):
     if str(unraisable.exc_value) != 'Event loop is closed':
       hook(unraisable)
 
-  report.__name__ = _expect_orphans.__name__
+  report.expects_orphans = True
   sys.unraisablehook = report
 
 

@@ -5,6 +5,7 @@ from .npz import ENCODED
 from .npz import train as train_on_archive
 from .originals import FILES
 from .place import Case, Place
+from .records import RUN
 
 
 def fresh(*flags):
@@ -28,6 +29,11 @@ def archives(place: Place):
 
 def made(place: Place):
   return place.make()
+
+
+def evaluated(place: Place):
+  place.copy(RUN)
+  return place.train('--mode=evaluate')
 
 
 def closed(command):
@@ -99,6 +105,7 @@ CASES = {
       may_change=KEPT,
       slow=free != 16,
     )
-    for free in (4, 16, 300, 1000)
+    for free in (4, 16, 300)
   },
+  'evaluating on a full disk': Case(evaluated, free=0, slow=True),
 }
