@@ -6,8 +6,9 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from mollify_jax import hosts, parallel
+from mollify_jax import errors, hosts, parallel
 from mollify_jax.training import loop, stopping
+from mollify_jax.training.config import check_file
 
 config_flags.DEFINE_config_file('config', None, 'FILE.py or FILE.py:VARIANT.')
 flags.DEFINE_string('workdir', None, 'Directory of this one run.')
@@ -32,27 +33,36 @@ def main(argv: list[str]) -> None:
       raise ValueError(f'unexpected {argv[1:]!r}; flags begin with --')
     who = (values.coordinator, values.num_processes, values.process_id)
     hosts.join(values.distributed, *who, values.host_timeout)
-    cache = Path(values.workdir).absolute().parent / 'mollify_cache'
+    cache = (
+      Path(values.workdir).expanduser().absolute().parent / 'mollify_cache'
+    )
     parallel.cache_compilations(cache)
     results = loop.run(values.config.to_dict(), values.workdir, values.mode)
     if jax.process_index() == 0:
       print(f'{loop.describe(results)}\n\nin {values.workdir}')
   except USER_ERRORS as error:
-    stopping.end(str(error))
+    stopping.end(errors.describe(error))
   except KeyboardInterrupt as error:
     stopping.end(str(error) or 'by Ctrl-C', stopping.EXIT_STATUS)
 
 
 def parse(argv: list[str]) -> list[str]:
-  """Parses flags; an error is cut out of a config file's traceback."""
+  """Parses flags, once the config file is known to be one."""
   try:
+    for argument in argv[1:]:
+      name, _, value = argument.lstrip('-').partition('=')
+      if name == 'config':
+        check_file(value)
     return flags.FLAGS(argv)
   except (KeyError, AttributeError) as error:  # from overriding a field
     while isinstance(error, Exception):
       error = error.args[0]
-    stopping.end(f'unknown config field {error}')
-  except (flags.Error, *USER_ERRORS) as error:
-    stopping.end(str(error).strip().rpartition('\nValueError: ')[2])
+    field = str(error).rpartition('Attempting to lookup: ')[2]
+    stopping.end(f'unknown config field {field} (see the config file)')
+  except flags.Error as error:
+    stopping.end(f'{str(error).rstrip("?. ")}; see --help')
+  except USER_ERRORS as error:
+    stopping.end(errors.describe(error))
 
 
 if __name__ == '__main__':

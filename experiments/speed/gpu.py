@@ -57,7 +57,10 @@ def matrix_rate(size: int, seconds: float) -> float:
 
 
 def training_flops(network: str, size: int) -> float:
-  """Of one example: forward, and twice as much backward."""
+  """Of one example: forward, and twice as much backward.
+
+  Products with padding, which some count as well, are not counted.
+  """
   model = create_model(network, CLASSES)
   images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
   variables = jax.eval_shape(

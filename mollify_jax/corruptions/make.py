@@ -30,7 +30,7 @@ import jax
 import numpy as np
 
 import mollify_jax
-from mollify_jax import corruptions
+from mollify_jax import corruptions, errors
 from mollify_jax.corruptions.severities import (
   CORRUPTIONS,
   EXTRA_CORRUPTIONS,
@@ -39,7 +39,7 @@ from mollify_jax.corruptions.severities import (
   nearest_parameters,
   select_corruptions,
 )
-from mollify_jax.data import catalog, corrupted_manifest, originals
+from mollify_jax.data import catalog, corrupted_manifest
 from mollify_jax.data.catalog import DataSpec
 from mollify_jax.data.corrupted_manifest import File, Manifest
 from mollify_jax.data.dataset import Dataset
@@ -237,6 +237,11 @@ class _Maker:
   def _is_whole(self, file_name: str) -> bool:
     """Whether a file is finished; one that is not of this set is refused."""
     path = self._out / file_name
+    if path.is_dir():
+      raise IsADirectoryError(
+        f'{str(path)!r} is a directory; wanted a file or nothing there; move '
+        'it away, or choose another --out'
+      )
     if file_name not in self._manifest.files:
       if path.exists():
         raise ValueError(
@@ -343,9 +348,11 @@ def _check_arguments(spec, seed, names, parameters, batch_size) -> None:
       f'{", ".join(PARAMETER_SETS)}'
     )
   if not 0 <= seed < 2**32:
-    raise ValueError(f'seed must be in [0, 2^32), got {seed!r}')
+    raise ValueError(f'seed must be in [0, 2^32), got {seed!r}; give another')
   if batch_size < 1:
-    raise ValueError(f'batch_size must be >= 1, got {batch_size!r}')
+    raise ValueError(
+      f'batch_size must be >= 1, got {batch_size!r}; give another'
+    )
   if catalog.must_stream(spec):
     raise ValueError(
       f'data set {spec.name!r} can only be streamed, and files are made of '
@@ -565,7 +572,7 @@ def main(argv: Sequence[str] | None = None) -> int:
       say=lambda line: print(line, flush=True),
     )
   except USER_ERRORS as error:
-    print('error:', originals.one_line(error), file=sys.stderr)
+    print('error:', errors.describe(error), file=sys.stderr)
     return 1
   except KeyboardInterrupt:
     print('interrupted; run the same command again to go on', file=sys.stderr)

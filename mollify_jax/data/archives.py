@@ -18,6 +18,7 @@ import hashlib
 import itertools
 import os
 import pathlib
+import zipfile
 from collections.abc import Iterator, Mapping
 from typing import BinaryIO
 
@@ -29,6 +30,10 @@ from mollify_jax.data.decoding import decode_images
 
 ENCODED = tuple(f'{s}_{k}' for s in SPLITS for k in ('bytes', 'offsets'))
 PLAIN = tuple(f'{s}_images' for s in SPLITS)
+# Beyond both, what a member unpacks to is a bomb: pictures of anything come to
+# a tenth of their size, and zeros to a thousandth.
+_LARGE = 1 << 26
+_LARGEST_RATIO = 200
 LABELS = tuple(f'{s}_labels' for s in SPLITS)
 
 
@@ -71,7 +76,7 @@ def _check_file(path: pathlib.Path) -> None:
   """Refuses what is obviously no .npz file, before hashing all of it."""
   if path.is_dir():
     raise IsADirectoryError(
-      f'archive {str(path)!r} is a directory; wanted an .npz file'
+      f'archive {str(path)!r} is a directory; wanted an .npz file; name one'
     )
   if not path.exists():
     raise FileNotFoundError(
@@ -121,6 +126,8 @@ def _read_members(path: pathlib.Path) -> dict[str, np.ndarray]:
         f'{", ".join(sorted(present)) or "nothing"}; add what is missing'
       )
     optional = present & {'class_names'}
+    for name in (*wanted, *optional):
+      _check_room(archive.zip, name)
     return {name: _member(archive, name) for name in (*wanted, *optional)}
 
 
@@ -142,8 +149,24 @@ def _member(archive: np.lib.npyio.NpzFile, name: str) -> np.ndarray:
       ) from error
     raise _damaged(f'member {name}', error) from error
   if not isinstance(array, np.ndarray):
-    raise ValueError(f'member {name} is not an array; write it as .npy')
+    raise ValueError(
+      f'member {name} is not an array; wanted one; write it as .npy'
+    )
   return array
+
+
+def _check_room(file: zipfile.ZipFile, name: str) -> None:
+  """Refuses a member that unpacks to more than its bytes could be images of."""
+  member = next(
+    m for m in file.infolist() if m.filename in (f'{name}.npy', name)
+  )
+  packed, unpacked = member.compress_size, member.file_size
+  if unpacked > _LARGE and unpacked > _LARGEST_RATIO * packed:
+    raise ValueError(
+      f'member {name} unpacks to {unpacked:,} bytes from {packed:,}, which no '
+      f'images do; wanted at most {_LARGEST_RATIO} times as many; look where '
+      'it comes from, or write it again with numpy.savez'
+    )
 
 
 def _damaged(what: str, error: Exception) -> ValueError:
@@ -181,17 +204,17 @@ def _encoded_files(
   if data.dtype != np.uint8 or data.ndim != 1:
     raise TypeError(
       f'{split}_bytes must be uint8 of rank 1, got {data.dtype} of shape '
-      f'{data.shape!r}'
+      f'{data.shape!r}; write the files as numpy.uint8'
     )
   if not np.issubdtype(offsets.dtype, np.integer) or offsets.ndim != 1:
     raise TypeError(
       f'{split}_offsets must be integers of rank 1, got {offsets.dtype} of '
-      f'shape {offsets.shape!r}'
+      f'shape {offsets.shape!r}; write them as numpy.int64'
     )
   if len(offsets) < 2:
     raise ValueError(
       f'{split}_offsets must hold one number more than there are images, and '
-      f'one image at least; got {len(offsets)} of them'
+      f'one image at least; got {len(offsets)} of them; write both again'
     )
   offsets = offsets.tolist()  # of unbounded Python integers: nothing wraps
   for index, (begin, end) in enumerate(itertools.pairwise(offsets)):
@@ -269,9 +292,15 @@ def _class_names(members: Mapping[str, np.ndarray]) -> tuple[str, ...]:
     if names.dtype.kind not in 'US' or names.ndim != 1 or not names.size:
       raise ValueError(
         'class_names must be a list of strings, one per class, got '
-        f'{names.dtype} of shape {names.shape!r}'
+        f'{names.dtype} of shape {names.shape!r}; write them so'
       )
-    return tuple(names.astype(str).tolist())
+    try:
+      return tuple(names.astype(str).tolist())
+    except UnicodeDecodeError as error:
+      raise ValueError(
+        f'class_names are bytes and no ASCII text ({error}); wanted strings; '
+        'write them as numpy.str_'
+      ) from error
   largest = max(_largest_label(members, split) for split in SPLITS)
   num_images = members['train_labels'].size
   if largest >= num_images:
@@ -288,6 +317,6 @@ def _largest_label(members: Mapping[str, np.ndarray], split: str) -> int:
   if not np.issubdtype(labels.dtype, np.integer) or not labels.size:
     raise TypeError(
       f'{split} labels must be integer class indices, one per image, got '
-      f'{labels.dtype} of shape {labels.shape!r}'
+      f'{labels.dtype} of shape {labels.shape!r}; convert them'
     )
   return int(labels.max())

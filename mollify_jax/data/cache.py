@@ -98,6 +98,7 @@ def _write(folder: pathlib.Path, made: Dataset) -> None:
     f'.{folder.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp'
   )
   arrays = {key: getattr(made, key) for key in _ARRAYS}
+  is_new = not folder.parent.exists()
   try:
     try:
       temporary.mkdir(parents=True)
@@ -118,11 +119,14 @@ def _write(folder: pathlib.Path, made: Dataset) -> None:
     finally:  # an interrupt, too, must leave nothing behind
       shutil.rmtree(temporary, ignore_errors=True)
   except OSError as error:
+    if is_new:
+      with contextlib.suppress(OSError):
+        folder.parent.rmdir()
     needed = sum(array.nbytes for array in arrays.values())
     raise OSError(
       f'cannot write the decoded images to {str(folder)!r} '
-      f'({error.strerror or error}); wanted a folder with {needed >> 20} MiB '
-      'to spare; make room or choose another place'
+      f'({error.strerror or error}); wanted a folder with '
+      f'{-(-needed >> 20)} MiB to spare; make room or choose another place'
     ) from error
 
 

@@ -19,6 +19,7 @@ from mollify_jax.data.facts import CorruptedFacts, Facts, file_name
 
 Example = tuple[int | str, Mapping[str, object]]
 LABELS_MEMBER = 'labels.npy'
+_IMAGE_BYTES = 3074  # at most, with its labels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,8 +115,10 @@ def read(path: str | os.PathLike, name: str, facts: Facts) -> Cifar:
   layout = _LAYOUTS[name]
   with originals.naming(path):
     # The Toronto archives hold 180 MB: read once, whole.
+    largest = 2 * sum(facts.split_sizes.values()) * _IMAGE_BYTES + (1 << 20)
     members = {
-      member: file.read() for member, file in originals.tar_members(path)
+      member: file.read()
+      for member, file in originals.tar_members(path, largest)
     }
     is_python = any(
       member.startswith(f'{layout.folders[1]}/') for member in members
@@ -155,11 +158,12 @@ def read_corrupted(
   configs = corrupted.configs
   needed = {configs[config][0] for config in wanted}
   corruptions = {f'{file_name(c)}.npy': c for c in needed}
+  largest = 2 * len(corrupted.corruptions) * rows * _IMAGE_BYTES + (1 << 20)
   with originals.naming(path):
     labels = _corrupted_labels(
-      path, list(corruptions), num_severities, num_images, facts
+      path, list(corruptions), num_severities, num_images, facts, largest
     )
-    for member, file in originals.tar_members(path):
+    for member, file in originals.tar_members(path, largest):
       corruption = corruptions.pop(_base_name(member), None)
       if corruption is None:
         continue
@@ -317,12 +321,12 @@ def _assemble(facts: Facts, names, parts) -> Cifar:
 
 
 def _corrupted_labels(
-  path, files, num_severities, num_images, facts
+  path, files, num_severities, num_images, facts, largest
 ) -> np.ndarray:
   """The clean labels int[num_images], and that no member is missing."""
   labels = None
   present = set()
-  for member, file in originals.tar_members(path):
+  for member, file in originals.tar_members(path, largest):
     name = _base_name(member)
     if name in present:
       raise ValueError(f'member {name} is there twice; download it again')

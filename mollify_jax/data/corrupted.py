@@ -27,6 +27,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mollify_jax import errors
 from mollify_jax.data import corrupted_manifest, dataset, folder, tfds_source
 from mollify_jax.data.facts import (
   BENCHMARK_CORRUPTIONS,
@@ -225,6 +226,7 @@ class CorruptedFolder:
   def _open(self, file: str) -> np.ndarray:
     """uint8[5 N, H, W, C], mapped."""
     path = self.path / f'{file}.npy'
+    _refuse_directory(path)
     if not path.is_file():
       raise FileNotFoundError(
         f'{str(path)!r} does not exist{self._why_missing(file)}'
@@ -249,10 +251,12 @@ class CorruptedFolder:
   ) -> np.ndarray:
     """int32[N], once they are the same for every severity."""
     path = self.path / LABELS
+    _refuse_directory(path)
     if not path.is_file():
       raise FileNotFoundError(
         f'{str(path)!r} does not exist; wanted a folder in the layout of '
-        f'CIFAR-10-C: {LABELS} and one .npy per corruption{self._hint()}'
+        f'CIFAR-10-C: {LABELS} and one .npy per corruption; copy it into the '
+        f'folder{self._hint()}'
       )
     self._check_made(LABELS)
     labels = _map(path)
@@ -339,7 +343,10 @@ class CorruptedFolder:
     made = self.manifest
     if made is None:
       there = ', '.join(self.corruptions) or 'no corruption'
-      return f'; there is {there}{self._strangers()}'
+      return (
+        f'; there is {there}{self._strangers()}; copy it into the folder, or '
+        'choose others in config.eval.corruptions'
+      )
     if file in made.skipped:
       return f': it was skipped; {made.skipped[file]}'
     if file in made.corruptions:
@@ -660,6 +667,14 @@ def _check_balance(what: str, labels: np.ndarray, num_classes: int) -> None:
     )
 
 
+def _refuse_directory(path: pathlib.Path) -> None:
+  if path.is_dir():
+    raise IsADirectoryError(
+      f'{str(path)!r} is a directory; wanted a whole .npy of numbers; move it '
+      'away and copy the file again'
+    )
+
+
 def _map(path: pathlib.Path) -> np.ndarray:
   """An .npy file as a read-only map; never with pickled objects."""
   try:
@@ -672,7 +687,12 @@ def _map(path: pathlib.Path) -> np.ndarray:
       raise ValueError(f'{surplus} bytes more than its header says')
     return array
   except Exception as error:  # not an .npy, cut short, or of objects
-    reason = ' '.join(str(error).split()) or type(error).__name__
+    if errors.is_bare(error):  # the file may be whole
+      raise
+    reason = errors.one_line(error)
+    # numpy goes on with how to load them all the same.
+    if 'pickle' in reason or 'Python objects' in reason:
+      reason = 'it holds pickled objects, which are never loaded, or is damaged'
     raise ValueError(
       f'{str(path)!r} cannot be read ({reason}); wanted a whole .npy of '
       'numbers; copy it again'

@@ -107,7 +107,7 @@ def read(folder: str | os.PathLike) -> Manifest | None:
     raise ValueError(_not_ours(path, 'it is not text')) from error
   try:
     record = json.loads(text)
-  except ValueError as error:
+  except (ValueError, RecursionError) as error:
     raise ValueError(_not_ours(path, error)) from error
   if not isinstance(record, dict) or record.get('format') != FORMAT:
     raise ValueError(_not_ours(path, f'it is not of format {FORMAT}'))

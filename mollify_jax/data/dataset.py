@@ -149,7 +149,7 @@ def check_images(split: str, images: np.ndarray) -> None:
   if images.ndim != 4 or 0 in images.shape:
     raise ValueError(
       f'{split} images must have the shape [N, H, W, C] with nothing empty, '
-      f'got {images.shape!r}'
+      f'got {images.shape!r}; reshape them'
     )
 
 
@@ -166,12 +166,13 @@ def check_labels(
   _check_array(f'{split} labels', labels)
   if not np.issubdtype(labels.dtype, np.integer):
     raise TypeError(
-      f'{split} labels must be integer class indices, got {labels.dtype}'
+      f'{split} labels must be integer class indices, got {labels.dtype}; '
+      'convert them'
     )
   if labels.shape != (num_examples,):
     raise ValueError(
       f'{split} labels must have the shape ({num_examples},), one per image, '
-      f'got {labels.shape!r}'
+      f'got {labels.shape!r}; write them again'
     )
   outside = np.flatnonzero((labels < 0) | (labels >= num_classes))
   if outside.size:
@@ -179,7 +180,7 @@ def check_labels(
     raise ValueError(
       f'{split} label {first} is {int(labels[first])}, wanted a class index '
       f'in [0, {num_classes - 1}]; {outside.size} of {num_examples} are out '
-      'of range'
+      'of range: correct them, or name all classes'
     )
 
 
@@ -192,7 +193,8 @@ def check_same_size(train_images: np.ndarray, test_images: np.ndarray) -> None:
   if train_images.shape[1:] != test_images.shape[1:]:
     raise ValueError(
       'train and test images must have one size [H, W, C], got '
-      f'{train_images.shape[1:]!r} and {test_images.shape[1:]!r}'
+      f'{train_images.shape[1:]!r} and {test_images.shape[1:]!r}; resize one '
+      'of them'
     )
 
 

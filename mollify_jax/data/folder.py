@@ -164,7 +164,7 @@ def _checked_root(path: str | os.PathLike) -> pathlib.Path:
     return root
   if root.exists():
     raise NotADirectoryError(
-      f'{str(root)!r} is a file; wanted a folder of class folders'
+      f'{str(root)!r} is a file; wanted a folder of class folders; name one'
     )
   raise FileNotFoundError(
     f'{str(root)!r} does not exist; wanted a folder of class folders; check '
@@ -260,12 +260,20 @@ def _list_classes(
 def _entries(folder: pathlib.Path) -> list[pathlib.Path]:
   """What a folder holds, sorted by name."""
   try:
-    return sorted(folder.iterdir(), key=lambda path: path.name)
+    entries = sorted(folder.iterdir(), key=lambda path: path.name)
   except OSError as error:
     raise ValueError(
       f'{str(folder)!r} cannot be listed ({error.strerror}); wanted a folder '
       'that may be read; change its permissions or remove it'
     ) from error
+  for path in entries:
+    # Python shows bytes that are no UTF-8 as lone surrogates.
+    if any('\ud800' <= letter <= '\udfff' for letter in path.name):
+      raise ValueError(
+        f'{str(path)!r} has a name that is no UTF-8; wanted names of text, for '
+        'they are written down; rename it'
+      )
+  return entries
 
 
 def _is_image(path: pathlib.Path) -> bool:

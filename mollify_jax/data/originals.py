@@ -22,6 +22,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from mollify_jax.errors import one_line
+
 
 @dataclasses.dataclass(frozen=True)
 class Original:
@@ -128,6 +130,8 @@ _DAMAGE = (
   RuntimeError,
   OSError,
 )
+# Tars are filled up to whole blocks, by default of 10 KiB.
+_LARGEST_END = 1 << 20
 # All that a pickle of the CIFARs needs beyond lists, dicts, text and numbers.
 _ADMITTED = {
   ('numpy.core.multiarray', '_reconstruct'): _RECONSTRUCT,
@@ -220,24 +224,44 @@ def naming(path: str | os.PathLike) -> Iterator[None]:
       f'archive {str(path)!r} is cut short or damaged ({one_line(error)}); '
       'copy or download it again'
     ) from error
+  except UnicodeDecodeError as error:
+    raise ValueError(
+      f'archive {str(path)!r} holds text that is no UTF-8 ({error}); wanted '
+      'the published archive; download it again'
+    ) from error
   except ValueError as error:
     raise ValueError(f'archive {str(path)!r}: {error}') from error
 
 
-def tar_members(path: str | os.PathLike) -> Iterator[tuple[str, BinaryIO]]:
+def tar_members(
+  path: str | os.PathLike, largest: int
+) -> Iterator[tuple[str, BinaryIO]]:
   """(name, open file) of a tar's files, in the order of the archive.
 
   A file can be read until the next one is asked for; one that is not read is
   skipped over. The members are not kept, for there may be a million.
 
+  Args:
+    path: the archive.
+    largest: bytes that it may unpack to, far beyond what it should hold. A
+      compressed one could unpack to a thousand times its size.
+
   Raises:
-    ValueError: a member that climbs out of the archive or is neither a file
-      nor a directory; a damaged archive, if wrapped in `naming`.
+    ValueError: no tar; one that unpacks to more; a member that climbs out of
+      the archive or is neither a file nor a directory; a damaged archive, if
+      wrapped in `naming`.
   """
-  with tarfile.open(path, 'r:*') as archive:
+  total = 0
+  with _open_tar(path) as archive:
     while (member := archive.next()) is not None:
       archive.members.clear()
       check_name(member.name)
+      total += member.size
+      if total > largest:
+        raise ValueError(
+          f'member {member.name!r} makes it unpack to {total:,} bytes; wanted '
+          f'at most {largest:,}; download it again'
+        )
       if member.isfile():
         yield posixpath.normpath(member.name), archive.extractfile(member)
       elif not member.isdir():
@@ -246,8 +270,39 @@ def tar_members(path: str | os.PathLike) -> Iterator[tuple[str, BinaryIO]]:
           'published archive has no such member; download it again'
         )
     # tarfile stops before the end, where gzip keeps its checksum.
-    while archive.fileobj.read(1 << 20):
-      pass
+    archive.fileobj.read(_LARGEST_END)
+    if archive.fileobj.read(1):
+      raise ValueError(
+        f'it goes on for more than {_LARGEST_END:,} bytes after its last '
+        'member; wanted the published archive; download it again'
+      )
+
+
+def _open_tar(path: str | os.PathLike) -> tarfile.TarFile:
+  try:
+    return tarfile.open(path, 'r:*')
+  except tarfile.ReadError as error:  # which lists all compressions it knows
+    raise ValueError(
+      'it is empty, damaged or no tar archive; wanted the published archive; '
+      'download it again'
+    ) from error
+
+
+def read_zip_member(
+  archive: zipfile.ZipFile, member: str, largest: int
+) -> bytes:
+  """A member of a zip; zipfile compares its CRC-32.
+
+  Raises:
+    ValueError: it unpacks to more bytes than `largest`.
+  """
+  size = archive.getinfo(member).file_size
+  if size > largest:
+    raise ValueError(
+      f'member {member} unpacks to {size:,} bytes, wanted at most {largest:,}; '
+      'download it again'
+    )
+  return archive.read(member)
 
 
 def check_name(name: str) -> None:
@@ -297,7 +352,9 @@ def load_pickle(name: str, data: bytes) -> Any:
     ) from error
 
 
-class _Unpickler(pickle.Unpickler):
+class _Unpickler(pickle._Unpickler):
+  """The one in Python: that in C takes as much memory as a pickle says."""
+
   def __init__(self, data: bytes):
     super().__init__(io.BytesIO(data), encoding='bytes')
 
@@ -369,8 +426,3 @@ def _read_array(name, file, shape, dtype) -> np.ndarray:
   if len(data) != size:
     raise ValueError(f'member {name} is cut short; download the archive again')
   return np.frombuffer(data, dtype).reshape(shape)
-
-
-def one_line(error: BaseException) -> str:
-  """What an exception says, for the inside of a message."""
-  return ' '.join(str(error).split()) or type(error).__name__

@@ -25,6 +25,7 @@ import types
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+from mollify_jax import errors
 from mollify_jax.data import (
   cifar_originals,
   downloads,
@@ -346,7 +347,7 @@ def _explaining(target: pathlib.Path) -> Iterator[None]:
   try:
     yield
   except (OSError, RuntimeError) as error:
-    reason = getattr(error, 'strerror', None) or originals.one_line(error)
+    reason = getattr(error, 'strerror', None) or errors.one_line(error)
     # array_record says so in the middle of a long RuntimeError.
     if match := re.search(r'write\(\) failed: ([^;]+)', reason):
       reason = match[1]
@@ -497,7 +498,7 @@ def main(argv: Sequence[str] | None = None) -> int:
       say=lambda line: print(line, flush=True),
     )
   except USER_ERRORS as error:
-    print('error:', originals.one_line(error), file=sys.stderr)
+    print('error:', errors.describe(error), file=sys.stderr)
     return 1
   except KeyboardInterrupt:
     print('error: interrupted; run it again to go on', file=sys.stderr)

@@ -25,6 +25,7 @@ import numpy as np
 
 from mollify_jax.data import resident
 from mollify_jax.data.decoding import center_crop, open_image
+from mollify_jax.errors import one_line
 
 if TYPE_CHECKING:
   pass
@@ -266,7 +267,7 @@ class _Reader:
       except Exception as error:  # of a file system or a C++ library
         raise ValueError(
           f'{self._split} example {example} cannot be read '
-          f'({_one_line(error)}); restore the file'
+          f'({one_line(error)}); restore the file'
         ) from error
     return records
 
@@ -397,7 +398,7 @@ class _Stream:
         raise
       # Tasks raise ValueError, so this is grain's: a process is gone.
       raise ChildProcessError(
-        f'a data worker died ({_one_line(error)}); exit code -9 is a lack of '
+        f'a data worker died ({one_line(error)}); exit code -9 is a lack of '
         'memory, -7 a full /dev/shm: enlarge it or lower num_workers'
       ) from error
 
@@ -495,7 +496,3 @@ def _checked_workers(num_workers: int) -> int:
 def _check_at_least(name: str, value: int, least: int) -> None:
   if value < least:
     raise ValueError(f'{name} must be >= {least}, got {value!r}')
-
-
-def _one_line(error: Exception) -> str:
-  return ' '.join(str(error).split()) or type(error).__name__

@@ -28,6 +28,7 @@ from mollify_jax.data.facts import (
   IMAGENET_STD,
   Facts,
 )
+from mollify_jax.errors import one_line
 
 # Ours -> tfds'.
 NAMES = {
@@ -326,7 +327,7 @@ def _reading(
     yield
   except Exception as error:
     raise ValueError(
-      f'{str(directory)!r} cannot be read ({_one_line(error)}); delete it, '
+      f'{str(directory)!r} cannot be read ({one_line(error)}); delete it, '
       f'then {_advice(name, root)}'
     ) from error
 
@@ -452,7 +453,3 @@ def _advice(name: str, root: pathlib.Path) -> str:
     '(--archives=DIR where there is no network), or use an .npz file '
     "(name='archive')"
   )
-
-
-def _one_line(error: Exception) -> str:
-  return ' '.join(str(error).split()) or type(error).__name__

@@ -5,6 +5,7 @@ are some, are kept as they are.
 """
 
 import io
+import math
 import os
 import re
 import zipfile
@@ -17,6 +18,8 @@ from mollify_jax.data.facts import CorruptedFacts, Facts, file_name
 Example = tuple[str, Mapping[str, object]]
 ZIP_FOLDER = 'tiny-imagenet-200'
 TAR_FOLDER = 'Tiny-ImageNet-C'
+# Of bytes unpacked; the images are of 64 x 64 pixels.
+_LARGEST_IMAGE, _LARGEST_TEXT = 1 << 20, 1 << 24
 
 
 def read(
@@ -49,7 +52,8 @@ def read(
     annotations = f'{ZIP_FOLDER}/val/val_annotations.txt'
     wnids = f'{ZIP_FOLDER}/wnids.txt'
     originals.check_members(set(members), [wnids, annotations])
-    classes = archive.read(wnids).decode().split()
+    classes = originals.read_zip_member(archive, wnids, _LARGEST_TEXT)
+    classes = classes.decode().split()
     if sorted(classes) != list(facts.class_names):
       difference = sorted({*classes} ^ {*facts.class_names})
       raise ValueError(
@@ -60,7 +64,8 @@ def read(
     files = {
       'train': _train_files(members),
       facts.test_split: _validation_files(
-        members, archive.read(annotations).decode()
+        members,
+        originals.read_zip_member(archive, annotations, _LARGEST_TEXT).decode(),
       ),
     }
     for split, count in facts.split_sizes.items():
@@ -105,8 +110,10 @@ def read_corrupted(
   started: dict[str, dict[str, tuple[int, bytes]]] = {}
   finished = set()
   strangers: dict[str, Counter] = {}
+  pixels = facts.test_examples * math.prod(facts.image_shape)
+  largest = 2 * len(corrupted.configs) * pixels + (1 << 20)
   with originals.naming(path):
-    for member, file in originals.tar_members(path):
+    for member, file in originals.tar_members(path, largest):
       match = pattern.fullmatch(member)
       if not match or match[1] not in corruptions:
         continue
@@ -123,7 +130,10 @@ def read_corrupted(
           f'{config} holds {key} twice, or more than {facts.test_examples} '
           'images of the known classes; download it again'
         )
-      images[key] = labels[match[3]], _checked(member, file.read(), facts)
+      images[key] = (
+        labels[match[3]],
+        _checked(member, file.read(_LARGEST_IMAGE), facts),
+      )
       if len(images) == facts.test_examples:
         finished.add(config)
         _check_classes(config, images, facts)
@@ -196,8 +206,8 @@ def _zip_examples(path, table, facts) -> Callable[[], Iterator[Example]]:
   def examples() -> Iterator[Example]:
     with originals.naming(path), zipfile.ZipFile(path) as archive:
       for member, name in table.items():
-        # zipfile compares the CRC-32.
-        data = _checked(member, archive.read(member), facts)
+        data = originals.read_zip_member(archive, member, _LARGEST_IMAGE)
+        data = _checked(member, data, facts)
         key = member.rpartition('/')[2]
         yield key, {'id': key, 'image': data, 'label': labels[name]}
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from mollify_jax import errors
 from mollify_jax.corruptions.severities import (
   CORRUPTIONS,
   EXTRA_CORRUPTIONS,
@@ -887,7 +888,7 @@ def main(arguments: Sequence[str]) -> int:
       metrics = _COMPARED if metric is None else (metric,)
       text = compare_metrics(runs, style, metrics)
   except (OSError, ValueError) as error:
-    print(f'error: {error}', file=sys.stderr)
+    print('error:', errors.describe(error), file=sys.stderr)
     return 1
   print(text)
   return 0

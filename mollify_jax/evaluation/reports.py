@@ -17,6 +17,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from mollify_jax import errors
+
 FORMAT = 1
 _REQUIRED = ('format', 'method', 'dataset', 'model', 'steps', 'conditions')
 
@@ -60,8 +62,10 @@ def write_whole(path: str | os.PathLike, data: bytes) -> None:
       file.write(data)
     os.chmod(temporary, 0o644)
     os.replace(temporary, path)
-  except BaseException:
+  except BaseException as error:
     os.unlink(temporary)
+    if errors.is_bare(error):  # a full disk is told without a name
+      error.filename = os.fspath(path)
     raise
 
 
@@ -76,19 +80,26 @@ def _finite(value: Any) -> Any:
   return value
 
 
-def read_json(path: str | os.PathLike) -> Any:
-  """Reads JSON.
+def read_json(path: str | os.PathLike) -> dict[str, Any]:
+  """Reads a JSON object.
 
   Raises:
     FileNotFoundError: there is no such file.
-    ValueError: it is not whole JSON.
+    ValueError: it is not whole JSON, or something else than an object.
+    OSError: it cannot be read.
   """
   path = Path(path)
-  if not path.is_file():
-    raise FileNotFoundError(f'{path} is missing; has the run finished?')
+  if not path.exists():
+    raise FileNotFoundError(
+      f'{path} is missing; wanted the workdir of a finished run; has the run '
+      'finished?'
+    )
   try:
-    return json.loads(path.read_text())
-  except ValueError as error:
+    record = json.loads(path.read_text())
+    if not isinstance(record, dict):
+      raise ValueError(f'wanted an object, got {type(record).__name__}')
+    return record
+  except (ValueError, RecursionError) as error:
     raise ValueError(
       f'{path} is damaged ({error}); delete it and run the same command again'
     ) from error
@@ -101,18 +112,59 @@ def read_results(path: str | os.PathLike) -> dict[str, Any]:
     FileNotFoundError, ValueError: missing, damaged, or not such a record.
   """
   results = read_json(path)
-  missing = [
-    name
-    for name in _REQUIRED
-    if not isinstance(results, dict) or name not in results
-  ]
+  missing = [name for name in _REQUIRED if name not in results]
   if missing or results['format'] != FORMAT:
     raise ValueError(
       f'{path} is no result record of format {FORMAT} (lacks '
       f'{", ".join(missing) or "nothing, but is of another format"}); '
       'delete it and run the same command again'
     )
+  wrong = _wrong_entry(results)
+  if wrong:
+    raise ValueError(
+      f'{path} is damaged ({wrong}); delete it and run the same command again'
+    )
   return results
+
+
+def _wrong_entry(results: dict[str, Any]) -> str:
+  """The first entry of a record that no table can be made of, or ''."""
+  for name in ('method', 'dataset', 'model'):
+    if not isinstance(results[name], str):
+      return f'{name} is {results[name]!r}, wanted text'
+  corrupted = results.get('corrupted') or {}
+  if not isinstance(corrupted, dict):
+    return f'corrupted is {corrupted!r}, wanted an object'
+  if not isinstance(corrupted.get('skipped') or {}, dict):
+    return f'skipped is {corrupted["skipped"]!r}, wanted an object'
+  return _wrong_row(
+    'conditions', results['conditions'], ('corruption', 't', *_METRICS)
+  ) or _wrong_row(
+    'cells', corrupted.get('cells') or [], ('corruption', 'severity')
+  )
+
+
+def _wrong_row(title: str, rows: Any, fields: Sequence[str]) -> str:
+  """The first of a list of conditions or cells that is none, or ''."""
+  if not isinstance(rows, list):
+    return f'{title} is {rows!r}, wanted a list'
+  for index, row in enumerate(rows):
+    if not isinstance(row, dict):
+      return f'number {index} of {title} is {row!r}, wanted an object'
+    for name in fields:
+      kind = str if name == 'corruption' else (int, float)
+      # A figure that could not be had is null.
+      if not isinstance(row.get(name), kind) and not (
+        name in _METRICS and name in row and row[name] is None
+      ):
+        return (
+          f'{name} of number {index} of {title} is {row.get(name)!r}, wanted '
+          + ('text' if name == 'corruption' else 'a number')
+        )
+    for name in _METRICS.keys() & row.keys():
+      if not isinstance(row[name], (int, float, type(None))):
+        return f'{name} of number {index} of {title} is {row[name]!r}'
+  return ''
 
 
 # Rows of the summary: corruption, largest t, title. The harder half of the
@@ -333,7 +385,7 @@ def main(arguments: Sequence[str]) -> int:
     else:
       text = compare_table(runs, markdown=markdown)
   except (OSError, ValueError) as error:
-    print(f'error: {error}', file=sys.stderr)
+    print('error:', errors.describe(error), file=sys.stderr)
     return 1
   print(text)
   return 0

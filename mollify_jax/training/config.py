@@ -2,6 +2,8 @@
 
 import dataclasses
 import math
+import runpy
+import traceback
 import types
 import typing
 from collections.abc import Mapping
@@ -218,7 +220,50 @@ def run_spec(fields: Mapping[str, Any]) -> RunSpec:
       missing, or whose value is out of range.
     TypeError: a value of the wrong type.
   """
-  return _build(RunSpec, 'config', fields)
+  try:
+    return _build(RunSpec, 'config', fields)
+  except (ValueError, TypeError) as error:
+    if ';' in str(error):  # it says what to do
+      raise
+    raise type(error)(
+      f'{error}; change it in the config file or with --config.FIELD=VALUE'
+    ) from error
+
+
+def check_file(argument: str) -> None:
+  """Refuses what is no config file; runs it, as `--config` will.
+
+  Args:
+    argument: FILE.py or FILE.py:VARIANT.
+
+  Raises:
+    ValueError: it raises, or gives no config; an unknown variant as it says.
+    OSError: it cannot be read.
+  """
+  path, *variant = argument.split(':', 1)
+  with open(path):
+    pass
+  try:
+    config = runpy.run_path(path)['get_config'](*variant)
+  except Exception as error:  # it is a program and may raise anything
+    lines = [
+      frame.lineno
+      for frame in traceback.extract_tb(error.__traceback__)
+      if frame.filename == path
+    ]
+    if isinstance(error, ValueError) and lines:
+      raise
+    where = f' in line {lines[-1]}' if lines else ''
+    raise ValueError(
+      f'config file {path!r} cannot be used ({type(error).__name__}{where}: '
+      f'{error}); wanted a Python file with get_config, as those in configs; '
+      'mend it'
+    ) from error
+  if not hasattr(config, 'to_dict'):
+    raise ValueError(
+      f'get_config of config file {path!r} returned {config!r}, wanted an '
+      'ml_collections.ConfigDict; mend it'
+    )
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -1,12 +1,14 @@
 """What a run writes down while it trains: metrics.jsonl and TensorBoard."""
 
+import contextlib
 import json
 import math
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from mollify_jax.evaluation import reports
 
 
 class Journal:
@@ -46,9 +48,7 @@ class Journal:
     )
     if not active:
       return
-    temporary = path.with_suffix('.jsonl.tmp')
-    temporary.write_text(''.join(json.dumps(line) + '\n' for line in kept))
-    os.replace(temporary, path)
+    reports.write_whole(path, _text(kept).encode())
     self._file = path.open('a')
     if tensorboard:
       from tensorboardX import SummaryWriter
@@ -59,9 +59,12 @@ class Journal:
     return self
 
   def __exit__(self, *exception) -> None:
-    for resource in (self._file, self._board):
-      if resource is not None:
-        resource.close()
+    if self._file is not None:
+      # What could not be written would be tried, and fail, again.
+      with contextlib.suppress(OSError):
+        self._file.close()
+    if self._board is not None:
+      self._board.close()
 
   @property
   def evaluated(self) -> int:
@@ -104,8 +107,12 @@ class Journal:
   def _write(self, lines: list[dict[str, Any]]) -> None:
     if self._file is None:
       return
-    self._file.write(''.join(json.dumps(line) + '\n' for line in lines))
-    self._file.flush()
+    try:
+      self._file.write(_text(lines))
+      self._file.flush()
+    except OSError as error:  # which does not name the file
+      error.filename = self._file.name
+      raise
     if self._board is None:
       return
     for line in lines:
@@ -114,14 +121,34 @@ class Journal:
         self._board.add_scalar(f'{event}/{name}', line[name], step)
 
 
+def _text(lines: list[dict[str, Any]]) -> str:
+  return ''.join(json.dumps(line) + '\n' for line in lines)
+
+
 def read_lines(path: Path) -> list[dict[str, Any]]:
-  """The lines of a metrics.jsonl; a last line cut by a crash is left out."""
+  """The lines of a metrics.jsonl; a last line cut by a crash is left out.
+
+  Raises:
+    ValueError: another line is damaged.
+    OSError: the file cannot be read.
+  """
   if not Path(path).exists():
     return []
+  texts = Path(path).read_bytes().splitlines(keepends=True)
   lines = []
-  for text in Path(path).read_text().splitlines():
+  for number, text in enumerate(texts, start=1):
     try:
-      lines.append(json.loads(text))
-    except json.JSONDecodeError:
-      break
+      line = json.loads(text)
+      if line['event'] not in ('train', 'evaluate') or line['step'] < 0:
+        raise ValueError('it is no event of this journal')
+    # Text, and so anything, is in a line that is no object.
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+      if number == len(texts) and not text.endswith(b'\n'):
+        break
+      raise ValueError(
+        f'line {number} of {path} is damaged ({type(error).__name__}: '
+        f'{error}); wanted a step per line as JSON; remove that line, or move '
+        'the file away, and run the same command again'
+      ) from error
+    lines.append(line)
   return lines

@@ -83,9 +83,9 @@ def describe(results: dict[str, Any]) -> str:
 def _run(
   config: Mapping[str, Any], workdir: str, mode: str, stop: StopRequest
 ) -> dict[str, Any]:
+  spec = run_spec(config)
   # Through JSON, so that tuples and lists compare equal with what was stored.
   config = json.loads(json.dumps(config))
-  spec = run_spec(config)
   if spec.deterministic:
     parallel.compute_deterministically()
   for batch_size in (spec.batch_size, spec.eval.batch_size):
@@ -115,7 +115,8 @@ def _run(
       Checkpoints(
         directory / 'checkpoints',
         keep=spec.keep_checkpoints,
-        warn=None if only_evaluate else _warn,
+        strict=only_evaluate,
+        warn=_warn,
       )
     ) as checkpoints,
     contextlib.ExitStack() as feeds,

@@ -50,7 +50,7 @@ def check_config(
     return {name: whole[name] for name in whole if name not in but}
 
   changed = path.exists() and differences(
-    compared(reports.read_json(path)), compared(config)
+    _compared_file(path, compared), compared(config)
   )
   if changed and all(line.startswith('eval.') for line in changed):
     raise ValueError(
@@ -63,6 +63,18 @@ def check_config(
       f'--workdir={directory} holds a run of another config '
       f'({"; ".join(changed)}); choose another workdir, or delete that one'
     )
+
+
+def _compared_file(path, compared):
+  """What `compared` makes of the config in a file."""
+  config = reports.read_json(path)
+  try:
+    return compared(config)
+  except (ValueError, TypeError) as error:
+    raise ValueError(
+      f'{path} is damaged or of another version ({error}); choose another '
+      'workdir, or delete that file to go on with the config given'
+    ) from error
 
 
 @contextlib.contextmanager
@@ -86,13 +98,18 @@ def claimed(
     new: whether a run may begin here. Otherwise the config that is there
       stays.
 
+  An error before the first step of a new run leaves nothing of it.
+
   Raises:
     ValueError: another run is in the directory, or it was begun with other
       data.
+    OSError: it cannot be written into.
   """
   if jax.process_index() != 0:
     yield
     return
+  is_begun = (directory / 'config.json').exists()
+  made = [path for path in (directory, *directory.parents) if not path.exists()]
   try:
     directory.mkdir(parents=True, exist_ok=True)
     lock = (directory / '.lock').open('w')
@@ -112,10 +129,27 @@ def claimed(
     except OSError:  # a file system without locks
       pass
     _remove_leftovers(directory)
-    _check_data(directory / 'data.json', _describe(dataset, kind))
-    if new:
-      reports.write_json(directory / 'config.json', config)
-    yield
+    try:
+      _check_data(directory / 'data.json', _describe(dataset, kind))
+      if new:
+        reports.write_json(directory / 'config.json', config)
+      yield
+    except Exception:
+      if not is_begun and not (directory / 'metrics.jsonl').exists():
+        _remove_unbegun(directory, made)
+      raise
+
+
+def _remove_unbegun(directory: Path, made: Sequence[Path]) -> None:
+  """Deletes what says whose a run is that ended before its first step.
+
+  Or the command, mended, would be refused as another one.
+  """
+  for name in ('config.json', 'data.json', '.lock'):
+    (directory / name).unlink(missing_ok=True)
+  with contextlib.suppress(OSError):  # what is not empty stays
+    for path in (directory / 'checkpoints', *made):
+      path.rmdir()
 
 
 def _remove_leftovers(directory: Path) -> None:

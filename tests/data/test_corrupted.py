@@ -436,7 +436,7 @@ def test_the_order_of_tfds_is_accepted_when_it_is_said(folder):
     (np.zeros(0, int), 'wanted integers, the test labels 5 times'),
     (np.arange(30) % 4, 'does not repeat the 6 test labels 5 times'),
     (np.tile(CLEAN - 1, 5), 'test label 0 is -1, wanted a class index'),
-    (np.array([{}] * 30), 'cannot be read (Array can'),
+    (np.array([{}] * 30), 'cannot be read (it holds pickled objects'),
   ],
 )
 def test_labels_that_are_none(folder, labels, message):
@@ -460,7 +460,7 @@ def test_labels_that_are_none(folder, labels, message):
     (np.zeros((30, 4, 6), np.uint8), 'of shape (30, 4, 6), wanted uint8'),
     (np.zeros(()), 'holds float64 of shape (), wanted uint8'),
     (np.zeros((30, *SHAPE), np.int8), 'holds int8 of shape'),
-    (np.array([{}] * 30), 'cannot be read (Array can'),
+    (np.array([{}] * 30), 'cannot be read (it holds pickled objects'),
   ],
 )
 def test_images_of_a_folder_that_are_none(folder, array, message):

@@ -1,5 +1,8 @@
 """Checkpoints: what goes in comes out, the newest stays."""
 
+import errno
+import functools
+import json
 import shutil
 
 import jax
@@ -14,9 +17,10 @@ from mollify_jax.training.checkpoints import Checkpoints
 from mollify_jax.training.state import create_state
 
 
-def make_state(seed=0, with_ema=True):
+@functools.cache
+def make_state(seed=0, with_ema=True, num_classes=3):
   return create_state(
-    create_model('small_cnn', 3),
+    create_model('small_cnn', num_classes),
     optax.sgd(0.1, momentum=0.9),
     (8, 8, 1),
     seed,
@@ -106,7 +110,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(
   assert (directory / 'step_20').is_dir()
 
   warnings = []
-  checkpoints = Checkpoints(directory, warn=warnings.append)
+  checkpoints = Checkpoints(directory, strict=False, warn=warnings.append)
   restored = checkpoints.restore(like=make_state(seed=1))
   (warning,) = warnings
   assert f'{directory / "step_20"} cannot be read' in warning
@@ -122,6 +126,105 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(
   checkpoints.close()
 
 
+def relabel(checkpoint, change):
+  """Changes what orbax wrote down beside the values."""
+  path = checkpoint / '_CHECKPOINT_METADATA'
+  label = json.loads(path.read_text())
+  change(label['custom_metadata'])
+  path.write_text(json.dumps(label))
+
+
+@pytest.mark.parametrize('strict', [True, False])
+def test_a_checkpoint_without_a_digest_is_used_and_that_is_said(
+  two_checkpoints, tmp_path, strict
+):
+  source, state = two_checkpoints
+  directory = tmp_path / 'checkpoints'
+  shutil.copytree(source, directory)
+  relabel(directory / 'step_20', dict.clear)
+  warnings = []
+  checkpoints = Checkpoints(directory, strict=strict, warn=warnings.append)
+  restored = checkpoints.restore(like=make_state(seed=1))
+  checkpoints.close()
+  assert int(restored.step) == 20
+  jax.tree.map(np.testing.assert_array_equal, restored.params, state.params)
+  (warning,) = warnings
+  assert f'{directory / "step_20"} is from a version that wrote no' in warning
+  assert not (tmp_path / 'unreadable_checkpoints').exists()
+
+
+def to_bfloat16(state):
+  return jax.tree.map(
+    lambda leaf: (
+      leaf.astype(jnp.bfloat16) if leaf.dtype == jnp.float32 else leaf
+    ),
+    state,
+  )
+
+
+OTHERS = {
+  'shape': (
+    lambda: make_state(num_classes=4),
+    r'head.bias is float32 \(3,\), wanted float32 \(4,\)',
+  ),
+  'dtype': (
+    lambda: to_bfloat16(make_state()),
+    r'mean is float32 \(32,\), wanted bfloat16 \(32,\)',
+  ),
+  'tree': (lambda: make_state(with_ema=False), r'ema.* wanted absent'),
+}
+
+
+@pytest.mark.parametrize('which', OTHERS)
+@pytest.mark.parametrize('labelled', [True, False])
+def test_another_network_is_no_damage(
+  two_checkpoints, tmp_path, which, labelled
+):
+  directory = tmp_path / 'checkpoints'
+  shutil.copytree(two_checkpoints[0], directory)
+  if not labelled:  # as before structures had a digest
+    relabel(directory / 'step_20', lambda label: label.pop('structure_sha256'))
+  like, message = OTHERS[which]
+  checkpoints = Checkpoints(directory, strict=False, warn=pytest.fail)
+  with pytest.raises(ValueError, match=message) as caught:
+    checkpoints.restore(like=like())
+  checkpoints.close()
+  assert 'step_20 is of another network or optimizer' in str(caught.value)
+  assert '\n' not in str(caught.value)
+  assert checkpoints.latest_step() == 20
+  assert not (tmp_path / 'unreadable_checkpoints').exists()
+
+
+@pytest.mark.parametrize(
+  'error',
+  [
+    PermissionError(errno.EACCES, 'Permission denied'),
+    OSError(errno.EMFILE, 'Too many open files'),
+    ValueError("UNKNOWN: cannot open [os_error_code='24']"),
+    OSError(errno.ENOSPC, 'No space left on device'),
+    OSError(errno.EIO, 'Input/output error'),
+  ],
+)
+def test_what_may_pass_moves_nothing(
+  two_checkpoints, tmp_path, monkeypatch, error
+):
+  directory = tmp_path / 'checkpoints'
+  shutil.copytree(two_checkpoints[0], directory)
+  checkpoints = Checkpoints(directory, strict=False, warn=pytest.fail)
+
+  def fail(*_):
+    raise ValueError('restoring failed') from error
+
+  monkeypatch.setattr(checkpoints, '_restore_step', fail)
+  with pytest.raises(
+    OSError, match=r'step_20 cannot be read now \(.+\), and is'
+  ):
+    checkpoints.restore(like=make_state())
+  checkpoints.close()
+  assert (directory / 'step_20').is_dir()
+  assert not (tmp_path / 'unreadable_checkpoints').exists()
+
+
 def test_no_checkpoint_that_can_be_read(two_checkpoints, tmp_path):
   source, state = two_checkpoints
   directory = tmp_path / 'checkpoints'
@@ -129,7 +232,7 @@ def test_no_checkpoint_that_can_be_read(two_checkpoints, tmp_path):
   for step in (10, 20):
     damage(files_of(directory / f'step_{step}')['values'], 'cut')
   warnings = []
-  checkpoints = Checkpoints(directory, warn=warnings.append)
+  checkpoints = Checkpoints(directory, strict=False, warn=warnings.append)
   with pytest.raises(
     ValueError, match=r'step_10 cannot be read.*no other to go'
   ):
@@ -139,7 +242,8 @@ def test_no_checkpoint_that_can_be_read(two_checkpoints, tmp_path):
 
 
 def test_state_depends_on_the_seed_only():
-  jax.tree.map(np.testing.assert_array_equal, make_state(3), make_state(3))
+  again = make_state.__wrapped__(3)
+  jax.tree.map(np.testing.assert_array_equal, make_state(3), again)
   one, two = (jax.tree.leaves(make_state(seed).params) for seed in (0, 1))
   assert any((a != b).any() for a, b in zip(one, two, strict=True))
 
