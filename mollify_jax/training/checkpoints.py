@@ -85,6 +85,7 @@ class Checkpoints:
       )
     self._strict = strict
     self._warn = warn
+    self._failed = False  # to write
     self._check_labels()
     self._manager = ocp.CheckpointManager(
       self._directory,
@@ -157,6 +158,8 @@ class Checkpoints:
         self._manager.wait_until_finished()
     finally:
       self._manager.close()
+      if self._failed:  # threads that were still writing are done now
+        self._remove_unfinished()
 
   @contextlib.contextmanager
   def _explaining(self):
@@ -170,13 +173,17 @@ class Checkpoints:
       number = _system_error(error)
       if number is None:
         raise
-      if jax.process_index() == 0:
-        for path in self._directory.glob('*.orbax-checkpoint-tmp'):
-          shutil.rmtree(path, ignore_errors=True)
+      self._failed = True
+      self._remove_unfinished()
       raise OSError(
         f'cannot write a checkpoint into {self._directory} '
         f'({os.strerror(number)}); {errors.remedy(number)}'
       ) from error
+
+  def _remove_unfinished(self):
+    if jax.process_index() == 0:
+      for path in self._directory.glob('*.orbax-checkpoint-tmp'):
+        shutil.rmtree(path, ignore_errors=True)
 
   def _restore_step(self, step, template):
     label = self._manager.metadata(step)
