@@ -45,7 +45,7 @@ def photos(tmp_path_factory):
   return root
 
 
-def start(photos, workdir, feed, *flags, devices=1):
+def start(photos, workdir, feed, *flags, devices=1, environment=()):
   return subprocess.Popen(
     [
       sys.executable,
@@ -62,6 +62,7 @@ def start(photos, workdir, feed, *flags, devices=1):
       **os.environ,
       'JAX_PLATFORMS': 'cpu',
       'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}',
+      **dict(environment),
     },
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
@@ -124,6 +125,33 @@ def test_the_number_of_hosts_changes_nothing(photos, tmp_path, feed, devices):
   losses = [[line['loss'] for line in part] for part in lines]
   assert len(losses[0]) == 8
   assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+
+
+@pytest.mark.slow
+def test_hosts_find_each_other_under_slurm(photos, tmp_path):
+  """With the variables that Slurm sets for two tasks on one node."""
+  run = tmp_path / 'run'
+  processes = [
+    start(
+      photos,
+      run,
+      'resident',
+      '--config.eval.corruptions=none',
+      '--distributed',
+      environment={
+        'SLURM_JOB_ID': str(os.getpid()),  # which the port comes from
+        'SLURM_STEP_NODELIST': '127.0.0.1',
+        'SLURM_NTASKS': '2',
+        'SLURM_PROCID': str(i),
+        'SLURM_LOCALID': str(i),
+        'SLURM_STEP_NUM_NODES': '1',
+      },
+    )
+    for i in range(2)
+  ]
+  results = finish(processes, run)
+  assert results['environment']['device_count'] == 2
+  assert results['conditions'][0]['n'] == 11
 
 
 @pytest.mark.slow
