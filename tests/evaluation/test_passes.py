@@ -9,6 +9,7 @@ from mollify_jax import parallel, rng
 from mollify_jax.evaluation import passes
 from mollify_jax.feeds import ResidentFeed
 from mollify_jax.kernels.blur import blur_image
+from mollify_jax.kernels.gaussian import standard_normal
 from mollify_jax.kernels.mollify import MollifySpec
 from mollify_jax.kernels.noise import add_noise
 from mollify_jax.models import create_model
@@ -43,7 +44,7 @@ def degraded(images, condition, seed):
     return np.stack([blur_image(image, width**2 / 2) for image in x])
   key = rng.purpose_key(seed, rng.Purpose.EVALUATE)
   epsilon = [
-    jax.random.normal(jax.random.fold_in(key, i), image.shape)
+    standard_normal(jax.random.fold_in(key, i), image.shape)
     for i, image in enumerate(x)
   ]
   return np.stack(
