@@ -21,6 +21,8 @@ _END = 'mollify_jax/end'
 # A host that hears of a failure may be about to report one of its own, which
 # says more; so it has some time.
 _GRACE_SECONDS = 3.0
+# How much longer process 0 stays than the others, which end at the same time.
+_LAST_SECONDS = 2.0
 
 
 def check_equal(what: str, value: Any) -> None:
@@ -188,6 +190,9 @@ def _tell_others(status, line):
     _client().key_value_set(_FAILURE, json.dumps(told))
   with contextlib.suppress(Exception):  # not all come, or the store is gone
     _client().wait_at_barrier(_END, int(1000 * (_GRACE_SECONDS + 1)))
+  if jax.process_index() == 0:
+    # JAX aborts whoever is still there when the store goes.
+    time.sleep(_LAST_SECONDS)
 
 
 def _listen(client, ended):
