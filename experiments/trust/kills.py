@@ -25,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -43,9 +44,10 @@ LAST_STEP = 132
 ROOT = Path(__file__).parents[2]
 
 
-def start(workdir: Path) -> subprocess.Popen:
+def start(workdir: Path, flags: Sequence[str] = FLAGS) -> subprocess.Popen[str]:
+  """A run of the command, with stderr to be read."""
   return subprocess.Popen(
-    [sys.executable, '-m', 'mollify_jax.main', *FLAGS, f'--workdir={workdir}'],
+    [sys.executable, '-m', 'mollify_jax.main', *flags, f'--workdir={workdir}'],
     cwd=ROOT,
     env={**os.environ, 'JAX_PLATFORMS': 'cpu'},
     stdout=subprocess.DEVNULL,

@@ -31,6 +31,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from experiments.trust.kills import start
 from mollify_jax.evaluation import reports
 
 FLAGS = (
@@ -44,7 +45,6 @@ FLAGS = (
 )
 KEEP = 2  # config.keep_checkpoints
 STEPS_PER_CYCLE = 440
-ROOT = Path(__file__).parents[2]
 TRENDS = (
   'memory_mib',
   'cpu_seconds_per_cycle',
@@ -53,17 +53,6 @@ TRENDS = (
 )
 TICKS = os.sysconf('SC_CLK_TCK')
 MEBIBYTE = 2**20
-
-
-def start(workdir: Path) -> subprocess.Popen:
-  return subprocess.Popen(
-    [sys.executable, '-m', 'mollify_jax.main', *FLAGS, f'--workdir={workdir}'],
-    cwd=ROOT,
-    env={**os.environ, 'JAX_PLATFORMS': 'cpu'},
-    stdout=subprocess.DEVNULL,
-    stderr=subprocess.PIPE,
-    text=True,
-  )
 
 
 def yardstick() -> float:
@@ -203,7 +192,7 @@ def main():
   faults = []
   with tempfile.TemporaryDirectory() as folder:
     workdir = Path(folder) / 'run'
-    process = start(workdir)
+    process = start(workdir, FLAGS)
     samples, cycles = watch(process, workdir, seconds)
     asked = time.monotonic()
     process.send_signal(signal.SIGTERM)
@@ -211,7 +200,7 @@ def main():
     stop_seconds = time.monotonic() - asked
     if process.returncode != 75:
       faults.append(f'SIGTERM: status {process.returncode}\n{said}')
-    process = start(workdir)
+    process = start(workdir, FLAGS)
     _, resumed = watch(process, workdir, 300, beyond=cycles[-1]['step'])
     process.kill()
     process.communicate()
