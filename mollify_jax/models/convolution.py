@@ -36,7 +36,7 @@ def convolve(
     float[B, ceil(H / stride), ceil(W / stride), D].
   """
   if groups > 1:
-    # One convolution for each: with XLA's own grouping, four groups took 11 to
+    # One convolution for each: with XLA's own grouping, four groups took 8 to
     # 16 times as long to train on CPUs (32 to 8 pixels, 128 to 512 channels).
     parts = zip(
       jnp.split(images, groups, axis=-1),
