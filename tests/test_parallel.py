@@ -74,3 +74,17 @@ def test_a_sharded_array_is_padded_and_found_again():
 
 def test_memory_is_a_number_of_bytes():
   assert 2**28 < parallel.device_memory() < 2**50
+
+
+def test_compiled_programs_get_a_place_unless_there_is_one(tmp_path):
+  before = jax.config.jax_compilation_cache_dir
+  try:
+    jax.config.update('jax_compilation_cache_dir', None)
+    parallel.cache_compilations(tmp_path / 'cache')
+    chosen = jax.config.jax_compilation_cache_dir
+    assert chosen.startswith(str(tmp_path / 'cache' / 'compiled_'))
+    assert not (tmp_path / 'cache').exists()  # until something is compiled
+    parallel.cache_compilations(tmp_path / 'other')
+    assert jax.config.jax_compilation_cache_dir == chosen
+  finally:
+    jax.config.update('jax_compilation_cache_dir', before)
