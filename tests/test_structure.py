@@ -19,6 +19,7 @@ FLOORS = {
   'training.config': 5,
   'training.inputs': 5,
   'training.profiling': 6,
+  'training.finished': 6,
   'training.evaluator': 6,
   'training.workdir': 6,
   'training.journal': 6,

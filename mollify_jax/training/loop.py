@@ -19,13 +19,12 @@ from mollify_jax.data import resident
 from mollify_jax.data.dataset import Dataset, StreamedDataset
 from mollify_jax.evaluation import corruption_tables, reports
 from mollify_jax.feeds import Feed
-from mollify_jax.kernels.labels import num_outputs
-from mollify_jax.models import create_model
 from mollify_jax.progress import Progress
 from mollify_jax.training import optimizer as optimizers
 from mollify_jax.training.checkpoints import Checkpoints
 from mollify_jax.training.config import RunSpec, run_spec
 from mollify_jax.training.evaluator import Evaluator
+from mollify_jax.training.finished import make_model
 from mollify_jax.training.inputs import make_feed, open_data
 from mollify_jax.training.journal import Journal, read_lines
 from mollify_jax.training.profiling import Profile
@@ -108,7 +107,7 @@ def _run(
     'their data or the feed that fits into their memory',
     (kind, dataset.num_train, dataset.num_test, dataset.class_names),
   )
-  model = _make_model(spec, dataset)
+  model = make_model(spec, dataset.num_classes)
   with (
     claimed(directory, config, dataset, kind, new=not only_evaluate),
     contextlib.closing(
@@ -272,18 +271,6 @@ def _train(
   return state
 
 
-def _make_model(spec: RunSpec, dataset: Dataset | StreamedDataset) -> nn.Module:
-  dtype = spec.dtype
-  if dtype == 'auto':
-    dtype = 'float32' if jax.default_backend() == 'cpu' else 'bfloat16'
-  return create_model(
-    spec.model,
-    num_outputs(dataset.num_classes, spec.mollify.label_rule),
-    dtype=jnp.dtype(dtype),
-    axis_name=parallel.AXIS,
-  )
-
-
 def _step_spec(spec: RunSpec, dataset: Dataset | StreamedDataset) -> StepSpec:
   return StepSpec(
     num_classes=dataset.num_classes,
@@ -351,6 +338,11 @@ def _results(spec, config, dataset, state, directory):
     'model': spec.model,
     'num_classes': dataset.num_classes,
     'class_names': list(dataset.class_names),
+    'input': {  # what the network takes: pixels in [0, 1], normalised so
+      'shape': list(dataset.image_shape),
+      'mean': list(dataset.mean),
+      'std': list(dataset.std),
+    },
     'steps': int(state.step),
     'parameters': sum(leaf.size for leaf in jax.tree.leaves(state.params)),
     'seconds': seconds,
