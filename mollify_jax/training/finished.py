@@ -93,8 +93,8 @@ def open_run(workdir: str | os.PathLike) -> FinishedRun:
   if int(state.step) != results['steps']:
     raise ValueError(
       f'{directory}: the newest checkpoint is of step {int(state.step)} and '
-      f'the results are of step {results["steps"]}; evaluate the run again with '
-      '--mode=evaluate'
+      f'the results are of step {results["steps"]}; evaluate the run again '
+      'with --mode=evaluate'
     )
   return FinishedRun(
     directory=directory,
