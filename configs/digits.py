@@ -69,6 +69,7 @@ def get_config(variant: str = 'diffusion_blur') -> ml_collections.ConfigDict:
   config.loss = 'cross_entropy'
   config.label_smoothing = 0.0
   config.batch_size = 64
+  config.draws_per_image = 1  # in a batch, each augmented anew
   config.epochs = 60
   config.optimizer = {
     'learning_rate': 0.05,

@@ -87,6 +87,7 @@ def get_config(variant: str = 'diffusion_blur') -> ml_collections.ConfigDict:
   config.loss = 'cross_entropy'
   config.label_smoothing = 0.0
   config.batch_size = 64
+  config.draws_per_image = 1  # in a batch, each augmented anew
   config.epochs = 100
   config.optimizer = {
     'learning_rate': 0.01,

@@ -56,6 +56,7 @@ class ResidentFeed:
     batch_size: int,
     seed: int = 0,
     sharded: bool = False,
+    draws: int = 1,
   ):
     """Copies the examples to the devices.
 
@@ -66,11 +67,14 @@ class ResidentFeed:
       seed: of the order of training.
       sharded: give every device (of all hosts) its part of the images only,
         instead of all of them.
+      draws: how often an image stands in a batch of training, one behind the
+        other; divides `batch_size`.
     """
     self.num_examples = len(labels)
     self.batch_size = batch_size
     self._seed = seed
     self._sharded = sharded
+    self._draws = draws
     self._first = images[0], int(labels[0])
     place = parallel.shard if sharded else parallel.replicate
     self.constants = (place(images), parallel.replicate(labels))
@@ -119,8 +123,14 @@ class ResidentFeed:
   ) -> tuple[np.ndarray, ...]:
     """What changes from step to step, [local devices, num_steps, ...]."""
     index = resident.train_indices(
-      self._seed, first_step, num_steps, self.batch_size, self.num_examples
+      self._seed,
+      first_step,
+      num_steps,
+      self.batch_size // self._draws,
+      self.num_examples,
     )
+    # Randomness is bound to the place in the batch, so these draws differ.
+    index = np.repeat(index, self._draws, axis=1)
     return self._slices(index, np.ones(index.shape, bool))
 
   def eval_batches(self) -> Iterator[Batch]:

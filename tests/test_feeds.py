@@ -130,3 +130,21 @@ def test_a_stream_checks_its_labels_and_arguments():
       feed.train_slices(0, 2)
   with pytest.raises(ValueError, match='split is empty'):
     StreamedFeed([], num_classes=2, **options)
+
+
+def test_repeated_draws_are_neighbours_and_meet_every_image_once():
+  images = np.zeros((12, 4, 4, 3), np.uint8)
+  options = {'batch_size': 6, 'seed': 3}
+  feed = ResidentFeed(images, np.arange(12, dtype=np.int32), draws=2, **options)
+  index, mask = feed.train_slices(0, 4)
+  drawn = index.reshape(4, 6)
+  assert mask.all()
+  np.testing.assert_array_equal(drawn[:, ::2], drawn[:, 1::2])
+  # Four steps of three images each: every one of the twelve, once.
+  np.testing.assert_array_equal(
+    np.sort(drawn[:, ::2], axis=None), np.arange(12)
+  )
+  later, _ = feed.train_slices(2, 2)
+  np.testing.assert_array_equal(later.reshape(2, 6), drawn[2:])
+  # Evaluation is of every image once.
+  assert [int(b.mask.sum()) for b in feed.eval_batches()] == [6, 6]

@@ -118,6 +118,10 @@ class RunSpec:
     optimizer: how parameters are updated.
     batch_size: over all devices; must divide by their number.
     epochs: passes over the training data.
+    draws_per_image: how often each image stands in its batch, augmented and
+      mollified anew each time (repeated batching, the S draws of eq. 2). The
+      steps of an epoch stay the same, so that an image is met in one epoch of
+      so many.
     feed: a name in `feeds.FEEDS`; `auto` keeps a copy of the images on every
       device if they fit, else a part on each.
     data_memory_share: of a device's memory that images may take, in (0, 1].
@@ -155,6 +159,7 @@ class RunSpec:
   tensorboard: bool = False
   deterministic: bool = False
   profile_steps: int = 0
+  draws_per_image: int = 1
 
   def __post_init__(self):
     _check_positive(
@@ -165,7 +170,13 @@ class RunSpec:
       'steps_per_call',
       'checkpoint_every_steps',
       'keep_checkpoints',
+      'draws_per_image',
     )
+    if self.batch_size % self.draws_per_image:
+      raise ValueError(
+        f'config.batch_size={self.batch_size!r} does not divide by '
+        f'config.draws_per_image={self.draws_per_image!r}; change one of them'
+      )
     if not 0 <= self.seed < 2**31:
       raise ValueError(f'config.seed must be in [0, 2^31), got {self.seed!r}')
     if self.profile_steps < 0:
@@ -200,6 +211,12 @@ class RunSpec:
     # Both name what they refuse, long before any data is read.
     create_model(self.model, num_classes=2)
     augment = self.augment_spec()
+    if self.draws_per_image > 1 and augment.mixing_step:
+      raise ValueError(
+        f'config.draws_per_image={self.draws_per_image!r} would mix an image '
+        f'with itself in the step {augment.mixing_step!r}; leave out one of '
+        'them'
+      )
     try:
       check_consistency(self.consistency_weight, augment)
     except ValueError as error:

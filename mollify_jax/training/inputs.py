@@ -22,6 +22,11 @@ def open_data(
       had; or fewer training examples than a batch.
   """
   dataset, kind = _open(spec, cache_dir)
+  if spec.draws_per_image > 1 and kind == 'streaming':
+    raise ValueError(
+      f'config.draws_per_image={spec.draws_per_image!r} is for data that stays '
+      f'on the devices, and {dataset.name!r} is streamed; set it to 1'
+    )
   if spec.batch_size > dataset.num_train:
     raise ValueError(
       f'config.batch_size={spec.batch_size} exceeds the '
@@ -57,6 +62,7 @@ def make_feed(
     batch_size=batch_size,
     seed=spec.seed,
     sharded=kind == 'sharded',
+    draws=spec.draws_per_image if split == 'train' else 1,
   )
 
 

@@ -148,6 +148,8 @@ BAD_FIELDS = [
   ('optimizer.learning_rate', float('nan'), ValueError, 'must be finite'),
   ('eval.temperatures', [0.5, 1.5], ValueError, r'in \[0, 1\], got 1.5'),
   ('eval.batch_size', 0, ValueError, 'config.eval.batch_size must be >= 1'),
+  ('draws_per_image', 0, ValueError, 'config.draws_per_image must be >= 1'),
+  ('draws_per_image', 3, ValueError, 'does not divide by config.draws_per_im'),
   ('tensorboard', 1, TypeError, 'config.tensorboard must be of type bool'),
 ]
 
@@ -163,6 +165,17 @@ def test_bad_fields_are_named_in_one_line(field, value, error, message):
   with pytest.raises(error, match=message) as caught:
     run_spec(config)
   assert '\n' not in str(caught.value)
+
+
+def test_an_image_is_not_mixed_with_itself():
+  config = (
+    load(ROOT / 'configs' / 'cifar10.py').get_config('plain,mixup').to_dict()
+  )
+  config['draws_per_image'] = 2
+  with pytest.raises(
+    ValueError, match="mix an image with itself in the step 'm"
+  ):
+    run_spec(config)
 
 
 def test_missing_fields_are_named():

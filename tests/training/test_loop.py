@@ -206,6 +206,9 @@ def test_folder_of_class_folders_trains(
   )
   config['mollify']['blur_width_max'] = None
   config.update(batch_size=16, epochs=8, feed=wanted)
+  if feed == 'streaming':
+    with pytest.raises(ValueError, match='draws_per_image=2 is for data that'):
+      loop.run({**config, 'draws_per_image': 2}, str(tmp_path / 'run'))
   results = loop.run(config, str(tmp_path / 'run'))
   assert results['feed'] == feed
   assert results['class_names'] == ['blue', 'green', 'red']
