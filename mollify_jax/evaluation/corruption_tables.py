@@ -27,6 +27,15 @@ from mollify_jax.corruptions.severities import (
   SEVERITIES,
 )
 from mollify_jax.evaluation import reports
+from mollify_jax.evaluation.table_styles import (
+  RENDERERS,
+  Cell,
+  Column,
+  Table,
+  align,
+  escape_markdown,
+  join_markdown,
+)
 
 
 class Metric(NamedTuple):
@@ -88,7 +97,7 @@ _ALEXNET = dict(
 )
 
 # Heads of the wide tables.
-_SHORT = dict(
+SHORT_NAMES = dict(
   zip(
     CORRUPTIONS,
     (
@@ -294,13 +303,13 @@ def format_run(results: Mapping[str, Any], style: str = 'text') -> str:
   means = [['means over severities 1 to 5']]
   if CORRUPTIONS in shown:
     for group, mean in summary['groups'].items():
-      means.append([_mean_title(f'mean {group}', mean), *_figures(mean)])
+      means.append([mean_title(f'mean {group}', mean), *_figures(mean)])
     for number in (15, 16):
       mean = summary[f'mean_{number}']
-      means.append([_mean_title(f'mean {number}', mean), *_figures(mean)])
+      means.append([mean_title(f'mean {number}', mean), *_figures(mean)])
   if EXTRA_CORRUPTIONS in shown:
     mean = summary['mean_extra']
-    means.append([_mean_title('mean extra', mean), *_figures(mean)])
+    means.append([mean_title('mean extra', mean), *_figures(mean)])
   sections.append(means)
   if CORRUPTIONS in shown:
     mean = summary['mean_15']
@@ -318,7 +327,7 @@ def format_run(results: Mapping[str, Any], style: str = 'text') -> str:
     f'{results["dataset"]}, {results["model"]}, {results["method"]}: '
     f'{describe(results)}'
   )
-  notes = [*_run_notes(summary, shown), *_like_note(results)]
+  notes = [*_run_notes(summary, shown), *like_note(results)]
   if style == 'markdown':
     heads = [head.replace('-\n', '-').replace('\n', ' ') for head in heads]
     rows = [
@@ -328,8 +337,8 @@ def format_run(results: Mapping[str, Any], style: str = 'text') -> str:
       for section in sections
       for row in section
     ]
-    return _join_markdown(title, map(_escape_markdown, heads), rows, notes)
-  return '\n\n'.join([title, _text(heads, sections), '\n'.join(notes)])
+    return join_markdown(title, map(escape_markdown, heads), rows, notes)
+  return '\n\n'.join([title, align(heads, sections), '\n'.join(notes)])
 
 
 def compare_runs(
@@ -369,14 +378,14 @@ def compare_runs(
       'evaluate them first'
     )
   names = row_names(runs)
-  notes = [*_compare_notes(names, summaries), *_like_note(runs[0])]
+  notes = [*compare_notes(names, summaries), *like_note(runs[0])]
   columns = [
-    _Column('', 'clean', _ranked(metric, [s['clean'] for s in summaries]))
+    Column('', 'clean', _ranked(metric, [s['clean'] for s in summaries]))
   ]
   for group, corruptions in GROUPS.items():
     for name in corruptions:
       rows = [s['corruptions'].get(name, {}) for s in summaries]
-      columns.append(_Column(group, _SHORT[name], _ranked(metric, rows)))
+      columns.append(Column(group, SHORT_NAMES[name], _ranked(metric, rows)))
   for number in (15, 16):
     rows = [summary[f'mean_{number}'] for summary in summaries]
     columns.append(_mean_column(f'mean {number}', metric, rows, summaries))
@@ -390,7 +399,7 @@ def compare_runs(
     f'{"nearest to 0" if metric == "gap" else "lower"} is better; '
     f'{describe(*runs)}'
   )
-  return _RENDERERS[style](title, names, columns, notes)
+  return RENDERERS[style](Table(title, names, columns, notes))
 
 
 def compare_metrics(
@@ -489,12 +498,73 @@ def show(metric: str, value: float | None) -> str:
   return METRICS[metric].show(value) if math.isfinite(value) else '-'
 
 
-class _Column(NamedTuple):
-  """One column of the wide table: its group, head, and (text, is best)."""
+def best_of(metric: str, values: Sequence[float | None]) -> set[str]:
+  """How the best of some figures is printed; the gap's may have either sign.
 
-  group: str
-  head: str
-  cells: list[tuple[str, bool]]
+  Empty where none is known.
+  """
+  known = [value for value in map(_number, values) if math.isfinite(value)]
+  if not known:
+    return set()
+  if metric == 'gap':  # neither over- nor under-confident
+    best = min(map(abs, known))
+    return {show(metric, best), show(metric, -best)}
+  return {show(metric, min(known))}
+
+
+def mean_title(title: str, mean: Mapping[str, Any]) -> str:
+  """'mean 15', but 'mean 14 of 15' and 'weather, 3 of 4' if some are out."""
+  if mean['count'] == mean['of']:
+    return title
+  share = f'{mean["count"]} of {mean["of"]}'
+  name = title.removeprefix('mean ')
+  return f'mean {share}' if name.isdigit() else f'{name}, {share}'
+
+
+def compare_notes(
+  names: Sequence[str], summaries: Sequence[Mapping[str, Any]]
+) -> list[str]:
+  """What the means of a table are over, and what is missing in which row."""
+  if share_corruptions(summaries):
+    notes = _mean_notes(summaries[0])
+  else:
+    notes = [
+      'mean 15: the benchmark, for reporting; each the mean of 5 severities',
+      "mean 16: clean included, as the paper's poster prints",
+      'the means are not over the same corruptions in every row: not ranked',
+    ]
+  missing = {}  # (corruption, why) -> rows
+  for row, summary in zip(names, summaries, strict=True):
+    for name, why in summary['left_out'].items():
+      if name in CORRUPTIONS:
+        missing.setdefault((name, why), []).append(row)
+  reasons = {}  # (rows, why) -> corruptions
+  for (name, why), rows in missing.items():
+    reasons.setdefault((tuple(rows), why), []).append(name)
+  for (rows, why), left_out in reasons.items():
+    who = '' if len(rows) == len(names) else f'{", ".join(rows)} '
+    notes.append(f'{who}without {", ".join(left_out)}: {why}')
+  return notes
+
+
+def share_corruptions(summaries: Sequence[Mapping[str, Any]]) -> bool:
+  """Whether the means of all are over the same of the fifteen."""
+  sets = [
+    {name for name in summary['corruptions'] if name in CORRUPTIONS}
+    for summary in summaries
+  ]
+  return all(other == sets[0] for other in sets)
+
+
+def like_note(results: Mapping[str, Any]) -> list[str]:
+  """That generated images are no published ones; nothing where they are."""
+  title = results['corrupted']['title']
+  if not title.endswith('-like'):
+    return []
+  return [
+    f'{title} is generated here: not to be compared with figures on '
+    f'{title.removesuffix("-like")}'
+  ]
 
 
 def _is_published(corrupted):
@@ -584,15 +654,6 @@ def _section(title, names, summary):
   ]
 
 
-def _mean_title(title, mean):
-  """'mean 15', but 'mean 14 of 15' and 'weather, 3 of 4' if some are out."""
-  if mean['count'] == mean['of']:
-    return title
-  share = f'{mean["count"]} of {mean["of"]}'
-  name = title.removeprefix('mean ')
-  return f'mean {share}' if name.isdigit() else f'{name}, {share}'
-
-
 def _run_notes(summary, shown):
   """What the means are over, what is missing, and mCE."""
   notes = []
@@ -618,243 +679,35 @@ def _run_notes(summary, shown):
 
 
 def _mean_notes(summary):
-  titles = [_mean_title(f'mean {n}', summary[f'mean_{n}']) for n in (15, 16)]
+  titles = [mean_title(f'mean {n}', summary[f'mean_{n}']) for n in (15, 16)]
   return [
     f'{titles[0]}: the benchmark, for reporting; each the mean of 5 severities',
     f"{titles[1]}: clean included, as the paper's poster prints",
   ]
 
 
-def _compare_notes(names, summaries):
-  if _share_corruptions(summaries):
-    notes = _mean_notes(summaries[0])
-  else:
-    notes = [
-      'mean 15: the benchmark, for reporting; each the mean of 5 severities',
-      "mean 16: clean included, as the paper's poster prints",
-      'the means are not over the same corruptions in every row: not ranked',
-    ]
-  missing = {}  # (corruption, why) -> rows
-  for row, summary in zip(names, summaries, strict=True):
-    for name, why in summary['left_out'].items():
-      if name in CORRUPTIONS:
-        missing.setdefault((name, why), []).append(row)
-  reasons = {}  # (rows, why) -> corruptions
-  for (name, why), rows in missing.items():
-    reasons.setdefault((tuple(rows), why), []).append(name)
-  for (rows, why), left_out in reasons.items():
-    who = '' if len(rows) == len(names) else f'{", ".join(rows)} '
-    notes.append(f'{who}without {", ".join(left_out)}: {why}')
-  return notes
-
-
-def _like_note(results):
-  title = results['corrupted']['title']
-  if not title.endswith('-like'):
-    return []
-  return [
-    f'{title} is generated here: not to be compared with figures on '
-    f'{title.removesuffix("-like")}'
-  ]
-
-
-def _share_corruptions(summaries):
-  sets = [
-    {name for name in summary['corruptions'] if name in CORRUPTIONS}
-    for summary in summaries
-  ]
-  return all(other == sets[0] for other in sets)
-
-
 def _ranked(metric, rows):
-  """(text, is best) of each row; where all look alike, none is best."""
-  texts = [show(metric, row.get(metric)) for row in rows]
-  known = [v for v in (_number(row.get(metric)) for row in rows) if v == v]
-  if not known or len(set(texts)) == 1:
-    return [(text, False) for text in texts]
-  if metric == 'gap':  # neither over- nor under-confident
-    best = min(map(abs, known))
-    bests = {show(metric, best), show(metric, -best)}
-  else:
-    bests = {show(metric, min(known))}
-  return [(text, text in bests) for text in texts]
+  """A cell of each row; where all look alike, none is best."""
+  values = [row.get(metric) for row in rows]
+  texts = [show(metric, value) for value in values]
+  bests = best_of(metric, values) if len(set(texts)) > 1 else ()
+  return [Cell(text, text in bests) for text in texts]
 
 
 def _mean_column(title, metric, rows, summaries):
   """One mean; over how many is said in the head, or in each cell if mixed."""
-  if _share_corruptions(summaries):
-    return _Column('', _mean_title(title, rows[0]), _ranked(metric, rows))
-  return _Column(
+  if share_corruptions(summaries):
+    return Column('', mean_title(title, rows[0]), _ranked(metric, rows))
+  return Column(
     '',
     title,
     [
-      (
-        f'{show(metric, row.get(metric))} ({row["count"]} of {row["of"]})',
-        False,
+      Cell(
+        show(metric, row.get(metric)), remark=f'{row["count"]} of {row["of"]}'
       )
       for row in rows
     ],
   )
-
-
-def _groups(columns):
-  """(group, first column, number of columns) of each run of one group."""
-  spans = []
-  for index, column in enumerate(columns):
-    if spans and spans[-1][0] == column.group:
-      spans[-1][2] += 1
-    else:
-      spans.append([column.group, index, 1])
-  return spans
-
-
-def _render_text(title, names, columns, notes):
-  rows = [[f'*{t}' if best else t for t, best in c.cells] for c in columns]
-  label_width = max(map(len, ['method', *names]))
-  widths = [
-    max(len(column.head), *map(len, texts))
-    for column, texts in zip(columns, rows, strict=True)
-  ]
-  heading = [' ' * label_width]
-  for group, first, count in _groups(columns):
-    width = sum(widths[first : first + count]) + 2 * (count - 1)
-    heading.append(f' {group} '.center(width, '-') if group else ' ' * width)
-  lines = ['  '.join(heading).rstrip()]
-  for label, texts in zip(
-    ['method', *names],
-    zip(
-      *([c.head, *t] for c, t in zip(columns, rows, strict=True)), strict=True
-    ),
-    strict=True,
-  ):
-    figures = (t.rjust(w) for t, w in zip(texts, widths, strict=True))
-    lines.append('  '.join([label.ljust(label_width), *figures]).rstrip())
-  lines.insert(2, '-' * max(map(len, lines)))
-  return '\n'.join([title, '', *lines, '', *notes])
-
-
-def _render_markdown(title, names, columns, notes):
-  """Markdown has one row of heads: the groups; the names are the first row."""
-  groups = ['']
-  for group, _, count in _groups(columns):
-    groups += [f'{group}', *([''] * (count - 1))]
-  rows = [['method', *(column.head for column in columns)]]
-  for index, name in enumerate(names):
-    row = [column.cells[index] for column in columns]
-    rows.append(
-      [
-        _escape_markdown(name),
-        *(f'**{text}**' if best else text for text, best in row),
-      ]
-    )
-  return _join_markdown(title, groups, rows, notes)
-
-
-def _join_markdown(title, heads, rows, notes):
-  heads = list(heads)
-  lines = [heads, ['---', *(['---:'] * (len(heads) - 1))], *rows]
-  table = '\n'.join(f'| {" | ".join(line)} |' for line in lines)
-  notes = '\n'.join(f'- {_escape_markdown(note)}' for note in notes)
-  return f'{_escape_markdown(title)}\n\n{table}\n\n{notes}'
-
-
-def _render_latex(title, names, columns, notes):
-  groups, rules = [''], []
-  for group, first, count in _groups(columns):
-    if not group:
-      groups += [''] * count
-    else:  # columns count from 1, and the first holds the methods
-      groups.append(f'\\multicolumn{{{count}}}{{c}}{{{group}}}')
-      rules.append(f'\\cmidrule(lr){{{first + 2}-{first + count + 1}}}')
-  heads = ['method', *(column.head for column in columns)]
-  rows = []
-  for index, name in enumerate(names):
-    row = [_escape_latex(name)]
-    for column in columns:
-      text, best = column.cells[index]
-      # A hyphen would be read as a short minus.
-      text = text.replace('-', '--' if text == '-' else '$-$')
-      row.append(f'\\textbf{{{text}}}' if best else text)
-    rows.append(row)
-  sentences = [_sentence(note) for note in [title, *notes]]
-  return '\n'.join(
-    [
-      '% needs \\usepackage{booktabs}',
-      '\\begin{table*}',
-      '\\centering',
-      '\\scriptsize',
-      '\\setlength{\\tabcolsep}{2.5pt}',
-      f'\\caption{{{_escape_latex(" ".join(sentences))}}}',
-      f'\\begin{{tabular}}{{l{"r" * len(columns)}}}',
-      '\\toprule',
-      f'{" & ".join(groups)} \\\\',
-      ' '.join(rules),
-      f'{" & ".join(map(_escape_latex, heads))} \\\\',
-      '\\midrule',
-      *(f'{" & ".join(row)} \\\\' for row in rows),
-      '\\bottomrule',
-      '\\end{tabular}',
-      '\\end{table*}',
-    ]
-  )
-
-
-_RENDERERS = {
-  'text': _render_text,
-  'markdown': _render_markdown,
-  'latex': _render_latex,
-}
-
-
-def _sentence(text):
-  return text if text.endswith('.') else f'{text}.'
-
-
-def _escape_latex(text):
-  special = {
-    '\\': '\\textbackslash{}',
-    '~': '\\textasciitilde{}',
-    '^': '\\textasciicircum{}',
-    '<': '\\textless{}',
-    '>': '\\textgreater{}',
-    '|': '\\textbar{}',
-    '"': "''",
-    **{letter: f'\\{letter}' for letter in '&%$#_{}'},
-  }
-  text = ''.join(special.get(letter, letter) for letter in text)
-  return text.replace('--', '-{}-')  # of an option, not a dash
-
-
-def _escape_markdown(text):
-  for letter in '\\|*<':
-    text = text.replace(letter, f'\\{letter}')
-  return text
-
-
-def _text(heads, sections):
-  """Columns aligned under heads of several lines; a row of one is a heading."""
-  split = [head.split('\n') for head in heads]
-  height = max(map(len, split))
-  split = [[''] * (height - len(lines)) + lines for lines in split]
-  top = [list(line) for line in zip(*split, strict=True)]
-  rows = [row for section in sections for row in section]
-  widths = [
-    max(len(row[i]) for row in [*top, *rows] if len(row) > 1)
-    for i in range(len(heads))
-  ]
-
-  def line(row):
-    figures = (
-      cell.rjust(width)
-      for cell, width in zip(row[1:], widths[1:], strict=False)
-    )
-    return '  '.join([row[0].ljust(widths[0]), *figures]).rstrip()
-
-  rule = '-' * (sum(widths) + 2 * (len(widths) - 1))
-  lines = [line(row) for row in top]
-  for section in sections:
-    lines += [rule, *map(line, section)]
-  return '\n'.join(lines)
 
 
 _USAGE = (

@@ -285,7 +285,7 @@ def check_file(argument: str) -> None:
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
   """The fields in which two configs differ, as `field: old -> new` lines."""
-  old, new = _flatten(old), _flatten(new)
+  old, new = flatten(old), flatten(new)
   missing = 'absent'
   return [
     f'{name}: {old.get(name, missing)!r} -> {new.get(name, missing)!r}'
@@ -294,11 +294,12 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
   ]
 
 
-def _flatten(fields, prefix=''):
+def flatten(fields: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
+  """The fields of nested sections by dotted name: 'mollify.beta_b'."""
   flat = {}
   for name, value in fields.items():
     if isinstance(value, Mapping):
-      flat.update(_flatten(value, f'{prefix}{name}.'))
+      flat.update(flatten(value, f'{prefix}{name}.'))
     else:
       flat[f'{prefix}{name}'] = value
   return flat

@@ -375,7 +375,7 @@ def test_latex_is_well_formed():
   ]
   table = tables.compare_runs(runs, 'error', 'latex')
   lines = table.splitlines()
-  assert lines[0] == '% needs \\usepackage{booktabs}'
+  assert lines[0] == '% needs \\usepackage{booktabs,graphicx}'
   body = '\n'.join(lines[1:])
   assert unescaped(body, '%#$_^~') == []
   row = (
