@@ -59,6 +59,8 @@ def get_config(variant: str = 'diffusion_blur') -> ml_collections.ConfigDict:
     'beta_b': 2.0,
     'noise_power': 1.0,
     'blur_power': 1.0,
+    'noise_gamma_knots': (),  # at t = 0, ..., 1; () is the formula
+    'blur_gamma_knots': (),
     'blur_width_min': 0.3,
     'blur_width_max': 32.0,
     'label_rule': 'smooth',

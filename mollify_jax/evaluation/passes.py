@@ -111,8 +111,8 @@ def label_confidence(condition: Condition, spec: EvalSpec) -> float:
   """The confidence of the tempered label: 1 - gamma + gamma / K."""
   gamma = {
     'clean': lambda t: 0.0,
-    'noise': lambda t: schedules.noise_gamma(t, spec.mollify.noise_power),
-    'blur': lambda t: schedules.blur_gamma(t, spec.mollify.blur_power),
+    'noise': spec.mollify.noise_gamma,
+    'blur': spec.mollify.blur_gamma,
   }[condition.corruption](condition.t)
   return float(1.0 - gamma + gamma / spec.num_classes)
 

@@ -50,6 +50,11 @@ class MollifySpec:
     beta_b: second parameter, > 0. The paper's default is Beta(1, 2).
     noise_power: k_n > 0, see `schedules.noise_gamma`.
     blur_power: k_b > 0, see `schedules.blur_gamma`.
+    noise_gamma_knots: gamma of a noised image at equally spaced t from 0 to
+      1, with straight lines between: at least two values in [0, 1] that never
+      decrease, in place of the formula, so that `noise_power` must be 1. ()
+      is the formula. `evaluation.label_schedule` fits them to a run.
+    blur_gamma_knots: likewise of a blurred image, in place of `blur_power`.
     blur_width_min: blur width at t = 0 in pixels, > 0.
     blur_width_max: blur width at t = 1 in pixels; None: the image width.
     label_rule: see `labels.temper_label`.
@@ -66,6 +71,8 @@ class MollifySpec:
   beta_b: float = 2.0
   noise_power: float = 1.0
   blur_power: float = 1.0
+  noise_gamma_knots: tuple[float, ...] = ()
+  blur_gamma_knots: tuple[float, ...] = ()
   blur_width_min: float = 0.3
   blur_width_max: float | None = None
   label_rule: str = 'smooth'
@@ -95,6 +102,8 @@ class MollifySpec:
       if value is None and field == 'blur_width_max':
         continue
       check_positive(field, value)
+    for kind in ('noise', 'blur'):
+      self._check_knots(f'{kind}_gamma_knots', f'{kind}_power')
     maximum = self.blur_width_max
     if maximum is not None and self.blur_width_min > maximum:
       raise ValueError(
@@ -107,6 +116,32 @@ class MollifySpec:
         f'unknown assignment {self.assignment!r}; choose from '
         f'{", ".join(ASSIGNMENTS)}'
       )
+
+  def _check_knots(self, name, power_name):
+    knots, power = getattr(self, name), getattr(self, power_name)
+    if isinstance(knots, (tuple, list)) and not knots:
+      knots = ()
+    else:
+      schedules.check_knots(name, knots)
+      if power != 1:
+        raise ValueError(
+          f'{name} stands in place of the formula that {power_name} is the '
+          f'power of, got {power_name}={power!r}; set {power_name} to 1, or '
+          f'{name} to ()'
+        )
+    object.__setattr__(self, name, tuple(map(float, knots)))
+
+  def noise_gamma(self, t: jax.Array) -> jax.Array:
+    """Label softening of a noised image at t in [0, 1], float32[...]."""
+    if self.noise_gamma_knots:
+      return schedules.gamma_from_knots(t, self.noise_gamma_knots)
+    return schedules.noise_gamma(t, self.noise_power)
+
+  def blur_gamma(self, t: jax.Array) -> jax.Array:
+    """Label softening of a blurred image at t in [0, 1], float32[...]."""
+    if self.blur_gamma_knots:
+      return schedules.gamma_from_knots(t, self.blur_gamma_knots)
+    return schedules.blur_gamma(t, self.blur_power)
 
   def blur_width(self, t: jax.Array, image_width: int) -> jax.Array:
     """The blur width at temperature t, float32[...] in pixels.
@@ -336,8 +371,8 @@ def _soften(label, role, t, spec):
   gamma = jnp.select(
     [role == Role.NOISE, role == Role.BLUR, role == Role.PURE_NOISE],
     [
-      schedules.noise_gamma(noise_t, spec.noise_power),
-      schedules.blur_gamma(blur_t, spec.blur_power),
+      spec.noise_gamma(noise_t),
+      spec.blur_gamma(blur_t),
       jnp.ones((), jnp.float32),
     ],
     jnp.zeros((), jnp.float32),

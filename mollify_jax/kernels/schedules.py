@@ -5,10 +5,14 @@ float32. Each uses the form that keeps float32 within 1e-6 of the exact value
 (relative for widths and times, absolute for the rest) and a finite gradient
 at both ends where the exact gradient is finite.
 
-Source of every schedule: Heinonen et al. 2025 (arXiv 2406.01494), section 3.
+Source of every schedule but `gamma_from_knots`, which interpolates measured
+values: Heinonen et al. 2025 (arXiv 2406.01494), section 3.
 """
 
+import itertools
 import math
+import numbers
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -87,6 +91,77 @@ def blur_gamma(t: jax.Array, power: float | jax.Array = 1.0) -> jax.Array:
     finite for power >= 1.
   """
   return jnp.power(_float32(t), power)
+
+
+def gamma_from_knots(
+  t: jax.Array, knots: Sequence[float] | jax.Array
+) -> jax.Array:
+  """Label softening that was measured: knots with straight lines between.
+
+  Args:
+    t: float[...], temperature in [0, 1].
+    knots: M >= 2 values of gamma at t = 0, 1 / (M - 1), ..., 1, each in
+      [0, 1] and never decreasing; `check_knots` refuses others.
+
+  Returns:
+    float32[...] in [0, 1]: at a knot, its value. The gradient is finite
+    everywhere: the slope of the line, at a knot of the line to its right (at
+    t = 1 of the last).
+
+  Raises:
+    ValueError: fewer than two knots, or not a vector (checked while tracing).
+  """
+  knots = _float32(knots)
+  if knots.ndim != 1 or knots.shape[0] < 2:
+    raise ValueError(
+      f'gamma_from_knots takes at least two knots [M], got shape '
+      f'{knots.shape!r}'
+    )
+  last = knots.shape[0] - 1
+  position = _float32(t) * last
+  index = jnp.clip(jnp.floor(position), 0, last - 1).astype(jnp.int32)
+  low, high = knots[index], knots[index + 1]
+  # Measured from the nearer knot, so that both are met exactly and rounding
+  # cannot lead out of [0, 1].
+  along = position - index
+  return jnp.where(
+    along < 0.5,
+    low + along * (high - low),
+    high - (1.0 - along) * (high - low),
+  )
+
+
+def check_knots(name: str, knots: Sequence[float]) -> None:
+  """Refuses knots that are no label schedule.
+
+  Args:
+    name: of the parameter, for the message.
+    knots: what `gamma_from_knots` would get.
+
+  Raises:
+    TypeError: not a tuple or list of numbers.
+    ValueError: one knot, one outside of [0, 1], or a decrease.
+  """
+  if not isinstance(knots, (tuple, list)) or any(
+    isinstance(knot, bool) or not isinstance(knot, numbers.Real)
+    for knot in knots
+  ):
+    raise TypeError(
+      f'{name} must be a tuple of numbers, got {knots!r}; write (0.0, 1.0)'
+    )
+  if len(knots) < 2:
+    raise ValueError(
+      f'{name} must have at least two values, for t = 0 and t = 1, got '
+      f'{knots!r}; write (0.0, 1.0), or () for the formula'
+    )
+  for knot in knots:
+    if not 0 <= knot <= 1:
+      raise ValueError(f'{name} must be in [0, 1], got {knot!r}')
+  for before, after in itertools.pairwise(knots):
+    if after < before:
+      raise ValueError(
+        f'{name} must never decrease, got {after!r} after {before!r}'
+      )
 
 
 def blur_width(

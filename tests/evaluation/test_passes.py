@@ -104,6 +104,24 @@ def test_label_confidence_is_that_of_the_tempered_label():
     assert confidence == pytest.approx(1 - gamma + gamma / 10, abs=1e-6)
 
 
+def test_knots_are_the_labels_of_passes_and_pictures(images):
+  mollify = MollifySpec(
+    noise_gamma_knots=(0.0, 0.2, 0.4), blur_gamma_knots=(0.5, 1.0)
+  )
+  spec = passes.EvalSpec(K, MEAN, STD, mollify)
+  strip = passes.mollification_strip(images[0], 2, (0.25, 1.0), spec)
+  for name, gammas in (('noise', (0.1, 0.4)), ('blur', (0.625, 1.0))):
+    for t, gamma, label in zip(
+      (0.25, 1.0), gammas, strip[name][1], strict=True
+    ):
+      confidence = 1 - gamma + gamma / K
+      condition = passes.Condition(name, t)
+      assert passes.label_confidence(condition, spec) == pytest.approx(
+        confidence, abs=1e-6
+      )
+      assert label[2] == pytest.approx(confidence, abs=1e-6)
+
+
 def test_least_blur_wider_than_the_image_has_a_schedule(images):
   spec = MollifySpec(blur_width_min=50.0)
   x = jnp.asarray(normalized(images))

@@ -216,6 +216,53 @@ def test_images_narrower_than_the_least_blur_width():
   assert np.isfinite(mollified).all()
 
 
+@pytest.mark.parametrize('assignment', ['iid', 'stratified'])
+def test_knots_soften_in_place_of_the_formula(assignment):
+  noise, blur = (0.1, 0.2, 0.9), (0.0, 0.5)
+  spec = MollifySpec(
+    roles=('noise', 'blur', 'clean', 'pure_noise'),
+    assignment=assignment,
+    noise_gamma_knots=noise,
+    blur_gamma_knots=blur,
+  )
+  keys, images, labels = make_batch(24)
+  mollified, tempered = mollify(keys, images, labels, spec)
+  plain = mollify(
+    keys, images, labels, MollifySpec(spec.roles, assignment=assignment)
+  )
+  np.testing.assert_array_equal(mollified, plain[0])  # labels alone differ
+  assert spec.noise_gamma(0.75) == pytest.approx(0.55)
+  assert spec.blur_gamma(0.5) == pytest.approx(0.25)
+  for i in range(24):
+    role = Role[spec.roles[i % 4].upper()]
+    if assignment == 'iid':
+      role = Role(int(draw_role(keys[i], spec)))
+    t = float(draw_temperature(keys[i], spec))
+    gamma = {
+      Role.NOISE: np.interp(t, (0, 0.5, 1), noise),
+      Role.BLUR: np.interp(t, (0, 1), blur),
+      Role.CLEAN: 0,
+      Role.PURE_NOISE: 1,
+    }[role]
+    expected = (1 - gamma) * np.asarray(labels[i]) + gamma / 4
+    np.testing.assert_allclose(tempered[i], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize('kind', ['noise', 'blur'])
+def test_bad_knots_are_refused(kind):
+  field = f'{kind}_gamma_knots'
+  with pytest.raises(ValueError, match=f'{field} must never decrease'):
+    MollifySpec(**{field: (0.5, 0.0)})
+  with pytest.raises(TypeError, match=f'{field} must be a tuple of numbers'):
+    MollifySpec(**{field: 0.5})
+  with pytest.raises(ValueError, match=f'got {kind}_power=2.0; set {kind}_po'):
+    MollifySpec(**{field: (0.0, 1.0), f'{kind}_power': 2.0})
+  spec = MollifySpec(**{field: [0, 1]})
+  assert getattr(spec, field) == (0.0, 1.0)
+  hash(spec)
+  assert MollifySpec(**{field: []}) == MollifySpec()
+
+
 @pytest.mark.parametrize(
   ('field', 'value', 'message'),
   [

@@ -83,3 +83,63 @@ def test_gradients_are_right_at_and_between_the_ends(power):
 def test_impossible_widths_are_refused(minimum, maximum):
   with pytest.raises(ValueError, match='0 < minimum <= maximum, got minimum='):
     schedules.blur_width(0.5, minimum, maximum)
+
+
+KNOTS = (0.0, 0.1, 0.1, 0.7, 1.0)
+
+
+def test_gamma_from_knots_is_linear_between_them():
+  t = np.linspace(0, 1, 1001)
+  exact = np.interp(t, np.linspace(0, 1, 5), KNOTS)
+  gamma = jax.jit(lambda t: schedules.gamma_from_knots(t, KNOTS))
+  np.testing.assert_allclose(gamma(t), exact, rtol=0, atol=1e-6)
+  one_by_one = jax.vmap(lambda t: schedules.gamma_from_knots(t, KNOTS))(t)
+  np.testing.assert_allclose(one_by_one, exact, rtol=0, atol=1e-6)
+  assert gamma(t).dtype == jnp.float32
+
+
+@pytest.mark.parametrize('knots', [KNOTS, (0.3, 0.3), (1.0, 1.0, 1.0)])
+def test_gamma_from_knots_meets_its_knots_and_never_leaves_them(knots):
+  at = np.linspace(0, 1, len(knots), dtype=np.float32)
+  value = schedules.gamma_from_knots(at, knots)
+  if len(knots) in (2, 3, 5):  # where float32 has the very t
+    np.testing.assert_array_equal(value, np.float32(knots))
+  t = np.random.default_rng(0).random(20_000, np.float32)
+  value = schedules.gamma_from_knots(np.sort(t), knots)
+  assert value.min() >= np.float32(min(knots))
+  assert value.max() <= np.float32(max(knots))
+  assert np.diff(value).min() >= -2e-7
+
+
+def test_gradients_of_gamma_from_knots():
+  t = np.array([0.0, 0.1, 0.25, 0.3, 0.5, 0.6, 0.99, 1.0])
+  slope = jax.vmap(jax.grad(lambda t: schedules.gamma_from_knots(t, KNOTS)))(t)
+  exact = np.diff(KNOTS)[np.minimum((4 * t).astype(int), 3)] * 4
+  np.testing.assert_allclose(slope, exact, rtol=1e-5, atol=1e-6)
+  # In the knots: the weights of the two neighbours.
+  weights = jax.grad(lambda knots: schedules.gamma_from_knots(0.3, knots))(
+    jnp.array(KNOTS)
+  )
+  np.testing.assert_allclose(weights, [0, 0.8, 0.2, 0, 0], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+  ('knots', 'error', 'message'),
+  [
+    (0.5, TypeError, 'a must be a tuple of numbers, got 0.5'),
+    ((0.0, '1'), TypeError, 'a must be a tuple of numbers'),
+    ((0.0, True), TypeError, 'a must be a tuple of numbers'),
+    ((0.5,), ValueError, r'at least two values.*got \(0.5,\)'),
+    ((0.0, 1.5), ValueError, r'a must be in \[0, 1\], got 1.5'),
+    ((0.0, float('nan')), ValueError, r'a must be in \[0, 1\], got nan'),
+    ((0.2, 0.1), ValueError, 'never decrease, got 0.1 after 0.2'),
+  ],
+)
+def test_knots_that_are_no_schedule_are_refused(knots, error, message):
+  with pytest.raises(error, match=message):
+    schedules.check_knots('a', knots)
+
+
+def test_one_knot_is_no_schedule():
+  with pytest.raises(ValueError, match=r'at least two knots \[M\], got shape'):
+    schedules.gamma_from_knots(0.5, (0.5,))

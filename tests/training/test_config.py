@@ -91,6 +91,19 @@ BAD_FIELDS = [
     'config.mollify.beta_b must be of type fl',
   ),
   ('mollify.noise_power', -1.0, ValueError, 'noise_power must be finite and >'),
+  (
+    'mollify.noise_gamma_knots',
+    [0.5, 0.1],
+    ValueError,
+    'config.mollify: noise_gamma_knots must never decrease, got 0.1 after 0.5',
+  ),
+  (
+    'mollify.blur_gamma_knots',
+    [0.0, 1.0],  # with the power of 2 of configs/digits.py
+    ValueError,
+    'got blur_power=2.0; set blur_power to 1, or blur_gamma_knots to',
+  ),
+  ('mollify.blur_gamma_knots', 0.5, TypeError, 'blur_gamma_knots must be a tu'),
   ('mollify.blur_width_min', 0.0, ValueError, 'blur_width_min must be finite'),
   ('mollify.blur_width_max', 0.1, ValueError, 'exceeds blur_width_max=0.1'),
   ('mollify.roles', ['fog'], ValueError, "unknown role 'fog'; choose from"),
