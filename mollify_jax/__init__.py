@@ -6,6 +6,7 @@ Importing this package loads jax and numpy only; the trainer lives in
 """
 
 from mollify_jax import augment
+from mollify_jax.inference import Classifier, load
 from mollify_jax.kernels import losses, schedules
 from mollify_jax.kernels.blur import blur_image, blur_images
 from mollify_jax.kernels.labels import temper_label, temper_labels
@@ -22,6 +23,7 @@ from mollify_jax.rng import example_keys
 __version__ = '0.1.0'
 
 __all__ = [
+  'Classifier',
   'MollifySpec',
   'Role',
   'add_noise',
@@ -30,6 +32,7 @@ __all__ = [
   'blur_images',
   'degrade_example',
   'example_keys',
+  'load',
   'losses',
   'mollify_batch',
   'mollify_example',

@@ -12,7 +12,7 @@ from mollify_jax.training.config import check_file
 
 config_flags.DEFINE_config_file('config', None, 'FILE.py or FILE.py:VARIANT.')
 flags.DEFINE_string('workdir', None, 'Directory of this one run.')
-flags.DEFINE_string('mode', 'train', 'train, or evaluate a finished training.')
+flags.DEFINE_string('mode', 'train', 'train, evaluate again, or export.')
 flags.DEFINE_bool('distributed', False, 'Join the hosts of a TPU pod or Slurm.')
 flags.DEFINE_string('coordinator', None, 'HOST:PORT of process 0.')
 flags.DEFINE_integer('process_id', None, 'This process, from 0.')

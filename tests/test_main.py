@@ -146,6 +146,12 @@ def test_a_whole_run_and_a_killed_one(tmp_path):
     del record['seconds'], record['images_per_second']
   assert derived == results  # of another run of the same config
 
+  # The network is handed on.
+  process = run(killed, *SHORT, '--mode=export')
+  assert process.returncode == 0, process.stderr[-3000:]
+  assert 'exported into export/: uint8 [B, 8, 8, 1]' in process.stdout
+  assert (killed / 'export' / 'model.stablehlo').exists()
+
   # What somebody needs to make them once more.
   assert results['config']['seed'] == 0
   assert results['data_fingerprint']

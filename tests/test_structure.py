@@ -14,12 +14,14 @@ PACKAGE = ROOT / 'mollify_jax'
 # of one package may import each other.
 FLOORS = {
   'main': 7,
+  'inference': 7,
   'training.loop': 6,
   'training.step': 5,
   'training.config': 5,
   'training.inputs': 5,
   'training.profiling': 6,
   'training.finished': 6,
+  'training.export': 6,
   'training.evaluator': 6,
   'training.workdir': 6,
   'training.journal': 6,
@@ -32,6 +34,7 @@ FLOORS = {
   'metrics': 3,
   'parallel': 3,
   'hosts': 3,
+  'exported': 3,
   'progress': 3,
   'augment': 2,
   'corruptions': 2,
@@ -65,7 +68,8 @@ OUTSIDE = {
   'PIL': ('data', 'evaluation', 'corruptions.textures'),
   'matplotlib': ('evaluation',),
   'rich': ('progress', 'evaluation'),
-  'safetensors': ('models.import_torch',),
+  'safetensors': ('models.import_torch', 'training.export', 'exported'),
+  'flatbuffers': ('training.export', 'exported'),
   'tensorboardX': ('training.journal',),
 }
 
@@ -163,7 +167,7 @@ def test_importing_the_door_loads_jax_and_numpy_only():
     'import sys, mollify_jax, mollify_jax.corruptions\n'
     'heavy = ["flax", "optax", "orbax", "tensorflow", "ml_collections",'
     ' "tensorflow_datasets", "matplotlib", "sklearn", "absl", "rich",'
-    ' "grain", "PIL"]\n'
+    ' "grain", "PIL", "safetensors"]\n'
     'print([name for name in heavy if name in sys.modules])\n'
   )
   output = subprocess.run(

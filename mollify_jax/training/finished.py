@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from flax import linen as nn
 from mollify_jax import parallel
 from mollify_jax.evaluation import reports
 from mollify_jax.kernels.labels import num_outputs
+from mollify_jax.kernels.pixels import normalize_images
 from mollify_jax.models import create_model
 from mollify_jax.training import optimizer as optimizers
 from mollify_jax.training.checkpoints import Checkpoints
@@ -120,3 +122,21 @@ def make_model(spec: RunSpec, num_classes: int) -> nn.Module:
     dtype=jnp.dtype(dtype),
     axis_name=parallel.AXIS,
   )
+
+
+def make_predict(run: FinishedRun) -> Callable[[Any, jax.Array], jax.Array]:
+  """From pixels to probabilities.
+
+  Returns:
+    predict(variables, images), of the run's variables and uint8[B, H, W, C]:
+    float32[B, K]. An extra class is dropped and the rest renormalised, as in
+    `metrics`.
+  """
+  num_classes = len(run.class_names)
+
+  def predict(variables, images):
+    pixels = normalize_images(images, run.mean, run.std)
+    logits = run.model.apply(variables, pixels, train=False)
+    return jax.nn.softmax(logits[:, :num_classes].astype(jnp.float32))
+
+  return predict

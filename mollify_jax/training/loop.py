@@ -20,6 +20,7 @@ from mollify_jax.data.dataset import Dataset, StreamedDataset
 from mollify_jax.evaluation import corruption_tables, reports
 from mollify_jax.feeds import Feed
 from mollify_jax.progress import Progress
+from mollify_jax.training import export
 from mollify_jax.training import optimizer as optimizers
 from mollify_jax.training.checkpoints import Checkpoints
 from mollify_jax.training.config import RunSpec, run_spec
@@ -33,7 +34,7 @@ from mollify_jax.training.step import StepSpec, make_train_steps
 from mollify_jax.training.stopping import Interrupted, StopRequest
 from mollify_jax.training.workdir import check_config, claimed
 
-MODES = ('train', 'evaluate')
+MODES = ('train', 'evaluate', 'export')
 
 
 class NonFiniteLossError(Exception):
@@ -53,10 +54,12 @@ def run(
     workdir: directory of this one run; created if absent.
     mode: a name in `MODES`. `evaluate` trains nothing: it evaluates the last
       checkpoint of a finished training again, for which `config.eval` may be
-      another one, and replaces the results.
+      another one, and replaces the results. `export` writes the network of a
+      finished training as a folder, for which it needs no data; see `export`.
 
   Returns:
-    The result record, as in results.json.
+    The result record, as in results.json; that of the export, as in
+    export.json.
 
   Raises:
     ValueError, TypeError: a bad config, data set, or a workdir that belongs
@@ -72,7 +75,9 @@ def run(
 
 
 def describe(results: dict[str, Any]) -> str:
-  """The tables of a result record, for the terminal."""
+  """What `run` returned, for the terminal."""
+  if 'platforms' in results:
+    return export.describe(results)
   tables = [reports.format_table(results)]
   if results.get('corrupted', {}).get('cells'):
     tables.append(corruption_tables.format_run(results))
@@ -87,13 +92,15 @@ def _run(
   config = json.loads(json.dumps(config))
   if spec.deterministic:
     parallel.compute_deterministically()
-  for batch_size in (spec.batch_size, spec.eval.batch_size):
-    resident.check_divisible(batch_size, jax.device_count())
   if not workdir:
     raise ValueError('--workdir is empty; name a directory for this run')
   directory = Path(workdir).expanduser().absolute()
+  check_config(directory, config, but=() if mode == 'train' else ('eval',))
+  if mode == 'export':
+    return export.export_run(directory)
   only_evaluate = mode == 'evaluate'
-  check_config(directory, config, but=('eval',) if only_evaluate else ())
+  for batch_size in (spec.batch_size, spec.eval.batch_size):
+    resident.check_divisible(batch_size, jax.device_count())
   results_path = directory / 'results.json'
   hosts.check_equal(
     'what they find in --workdir, which all must share', results_path.exists()

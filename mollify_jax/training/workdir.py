@@ -110,8 +110,34 @@ def claimed(
     return
   is_begun = (directory / 'config.json').exists()
   made = [path for path in (directory, *directory.parents) if not path.exists()]
+  with locked(directory, create=True):
+    _remove_leftovers(directory)
+    try:
+      _check_data(directory / 'data.json', _describe(dataset, kind))
+      if new:
+        reports.write_json(directory / 'config.json', config)
+      yield
+    except Exception:
+      if not is_begun and not (directory / 'metrics.jsonl').exists():
+        _remove_unbegun(directory, made)
+      raise
+
+
+@contextlib.contextmanager
+def locked(directory: Path, *, create: bool = False) -> Iterator[None]:
+  """Keeps other processes out of a workdir.
+
+  Args:
+    directory: the workdir.
+    create: whether it may be new.
+
+  Raises:
+    ValueError: another process is in it.
+    OSError: it cannot be written into.
+  """
   try:
-    directory.mkdir(parents=True, exist_ok=True)
+    if create:
+      directory.mkdir(parents=True, exist_ok=True)
     lock = (directory / '.lock').open('w')
   except OSError as error:
     raise OSError(
@@ -128,16 +154,7 @@ def claimed(
       ) from None
     except OSError:  # a file system without locks
       pass
-    _remove_leftovers(directory)
-    try:
-      _check_data(directory / 'data.json', _describe(dataset, kind))
-      if new:
-        reports.write_json(directory / 'config.json', config)
-      yield
-    except Exception:
-      if not is_begun and not (directory / 'metrics.jsonl').exists():
-        _remove_unbegun(directory, made)
-      raise
+    yield
 
 
 def _remove_unbegun(directory: Path, made: Sequence[Path]) -> None:
