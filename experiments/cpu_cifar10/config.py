@@ -1,6 +1,6 @@
 r"""CIFAR-10 at the size of two CPU cores: WRN-16-1 on a JPEG archive.
 
-  python -m experiments.four_methods --workdir=/tmp/cpu_cifar10 \
+  python -m experiments.table1 --workdir=/tmp/cpu_cifar10 \
     --config=experiments/cpu_cifar10/config.py \
     --config.data.path=cifar10_jpeg.npz
 
