@@ -25,6 +25,8 @@ FLOORS = {
   'training.journal': 6,
   'training': 4,  # all its other files
   'evaluation': 5,
+  'evaluation.label_schedule': 7,  # commands, which open finished runs
+  'evaluation.likelihood': 7,
   'feeds': 4,
   'models': 3,
   'data': 3,
