@@ -277,7 +277,7 @@ class Sweep:
       path = self.workdir / f'{job.directory}.labels.json'
       if not path.exists():
         status = self._call(
-          'mollify_jax.training.label_schedule',
+          'mollify_jax.evaluation.label_schedule',
           str(self.workdir / job.needs),
           f'--out={path}',
         )
@@ -315,13 +315,15 @@ FITTED_FIELDS = (
 
 
 def fitted_flags(schedule: Mapping[str, Any]) -> tuple[str, ...]:
-  """The flags for `mollify_jax.main` of a fitted label schedule."""
-  values = {'noise_power': 1.0, 'blur_power': 1.0}
-  for field in ('noise_gamma_knots', 'blur_gamma_knots'):
-    values[field] = tuple(schedule[field])
-  return tuple(
-    f'--config.mollify.{field}={value}' for field, value in values.items()
-  )
+  """Flags for `mollify_jax.main`, from a file of `evaluation.label_schedule`."""
+  flags = []
+  for kind, rows in schedule['gamma'].items():
+    knots = tuple(row['new_gamma'] for row in rows)
+    flags += [
+      f'--config.mollify.{kind}_gamma_knots={knots}',
+      f'--config.mollify.{kind}_power=1.0',
+    ]
+  return tuple(flags)
 
 
 @contextlib.contextmanager

@@ -276,24 +276,16 @@ def seed_rows(sweep: Sweep, rows: Sequence[Row]) -> list[seed_tables.Row]:
   return lines
 
 
-class _Parser(argparse.ArgumentParser):
-  """One that leaves it to others to say what is wrong, and to end."""
-
-  def error(self, message):
-    raise ValueError(f'{message}; see --help')
-
-
 def _parse(name, description, arguments, with_groups):
   """The options, and what every run of them has in common.
 
   Raises:
     ValueError: a flag that cannot be.
   """
-  parser = _Parser(
+  parser = errors.ArgumentParser(
     prog=f'python -m experiments.{name}',
     description=f'{description}\n{__doc__}',
     formatter_class=argparse.RawDescriptionHelpFormatter,
-    allow_abbrev=False,
   )
   which = parser.add_mutually_exclusive_group(required=True)
   which.add_argument('--dataset', choices=DATASETS)

@@ -1,6 +1,8 @@
 """What a command says of an error that its user can mend."""
 
+import argparse
 import errno
+from typing import NoReturn
 
 # What to do where the operating system said only what is wrong.
 _REMEDIES = {
@@ -20,6 +22,20 @@ _REMEDIES = {
   errno.ELOOP: 'a link leads round in a circle; mend it',
   errno.ENAMETOOLONG: 'take a shorter name',
 }
+
+
+class ArgumentParser(argparse.ArgumentParser):
+  """A parser whose complaints are errors like all others: one line, status 1.
+
+  Options must be spelt out.
+  """
+
+  def __init__(self, **options):
+    super().__init__(allow_abbrev=False, **options)
+
+  def error(self, message: str) -> NoReturn:
+    """Raises ValueError in place of ending the process."""
+    raise ValueError(f'{message}; see --help')
 
 
 def describe(error: BaseException) -> str:

@@ -28,6 +28,8 @@ FLOORS = {
   'training': 4,  # all its other files
   'evaluation': 5,
   'evaluation.seed_tables': 6,  # compares configs
+  'evaluation.label_schedule': 7,  # commands, which open finished runs
+  'evaluation.likelihood': 7,
   'feeds': 4,
   'models': 3,
   'data': 3,

@@ -113,7 +113,8 @@ def load(spec: DataSpec, cache_dir: str | os.PathLike) -> Dataset:
 
   mean and std stay those of the whole training split when only a part of it
   is taken, so that runs on parts can be compared. The `test` arrays are those
-  to evaluate on: with evaluate_on='validation' they are the held-out part.
+  to evaluate on: with evaluate_on='validation' they are the held-out part,
+  which the `validation` arrays are in any case.
 
   Args:
     spec: what to read.
@@ -242,11 +243,13 @@ def _hold_out(dataset: Dataset, spec: DataSpec) -> Dataset:
   changes = {
     'train_images': dataset.train_images[kept],
     'train_labels': dataset.train_labels[kept],
+    'validation_images': dataset.train_images[held],
+    'validation_labels': dataset.train_labels[held],
     'fingerprint': f'{dataset.fingerprint}-train-{fraction:g}/{seed}',
   }
   if spec.evaluate_on == 'validation':
-    changes['test_images'] = dataset.train_images[held]
-    changes['test_labels'] = dataset.train_labels[held]
+    changes['test_images'] = changes['validation_images']
+    changes['test_labels'] = changes['validation_labels']
     changes['fingerprint'] += '-validation'
   return dataclasses.replace(dataset, **changes)
 
@@ -262,9 +265,10 @@ def _hold_out_stream(
   kept, held = splits.hold_out(np.zeros(len(source), int), fraction, seed)
   changes = {
     'train_source': splits.Subset(source, kept),
+    'validation_source': splits.Subset(source, held),
     'fingerprint': f'{streamed.fingerprint}-train-{fraction:g}/{seed}',
   }
   if spec.evaluate_on == 'validation':
-    changes['test_source'] = splits.Subset(source, held)
+    changes['test_source'] = changes['validation_source']
     changes['fingerprint'] += '-validation'
   return dataclasses.replace(streamed, **changes)

@@ -23,6 +23,9 @@ class Dataset:
     mean: one per channel, of the training pixels divided by 255.
     std: one per channel, likewise, > 0.
     fingerprint: tells two data sets apart; equal for equal contents.
+    validation_images: uint8[V, H, W, C], V >= 1, held out of training; None
+      if nothing is.
+    validation_labels: int32[V], or None.
 
   Raises:
     TypeError: an array of the wrong kind or dtype.
@@ -39,13 +42,16 @@ class Dataset:
   mean: tuple[float, ...]
   std: tuple[float, ...]
   fingerprint: str
+  validation_images: np.ndarray | None = None
+  validation_labels: np.ndarray | None = None
 
   def __post_init__(self):
     if not self.class_names:
       raise ValueError(
         f'class_names must name at least one class, got {self.class_names!r}'
       )
-    for split in SPLITS:
+    held_out = () if self.validation_images is None else ('validation',)
+    for split in SPLITS + held_out:
       images = getattr(self, f'{split}_images')
       labels = getattr(self, f'{split}_labels')
       check_images(split, images)
@@ -83,6 +89,11 @@ class Dataset:
     return len(self.test_labels)
 
   @property
+  def num_validation(self) -> int:
+    """Examples held out of training."""
+    return 0 if self.validation_labels is None else len(self.validation_labels)
+
+  @property
   def image_shape(self) -> tuple[int, int, int]:
     """(H, W, C) of every image."""
     return self.train_images.shape[1:]
@@ -101,6 +112,7 @@ class StreamedDataset:
     class_names: class_names[label] is the class's name.
     mean, std: per channel, of pixels / 255.
     fingerprint: tells two data sets apart.
+    validation_source: held out of training; None if nothing is.
   """
 
   name: str
@@ -111,6 +123,7 @@ class StreamedDataset:
   mean: tuple[float, ...]
   std: tuple[float, ...]
   fingerprint: str
+  validation_source: Any = None
 
   @property
   def num_classes(self) -> int:
@@ -126,6 +139,11 @@ class StreamedDataset:
   def num_test(self) -> int:
     """Test examples."""
     return len(self.test_source)
+
+  @property
+  def num_validation(self) -> int:
+    """Examples held out of training."""
+    return 0 if self.validation_source is None else len(self.validation_source)
 
   @property
   def image_shape(self) -> tuple[int, int, int]:

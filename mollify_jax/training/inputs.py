@@ -36,16 +36,40 @@ def open_data(
   return dataset, kind
 
 
+def reopen_data(
+  spec: RunSpec, cache_dir: Path, fingerprint: str
+) -> tuple[Dataset | StreamedDataset, str]:
+  """`open_data`, for a run that has been finished.
+
+  Args:
+    spec: of the run.
+    cache_dir: where decoded images may be kept.
+    fingerprint: of the data that the run was trained on.
+
+  Raises:
+    ValueError: other data is there now; or as `open_data`.
+    TypeError, OSError: as `open_data`.
+  """
+  dataset, kind = open_data(spec, cache_dir)
+  if dataset.fingerprint != fingerprint:
+    raise ValueError(
+      f'the data set {dataset.name!r} that is here has the fingerprint '
+      f'{dataset.fingerprint!r}, and the run was trained on {fingerprint!r}; '
+      'bring back the data that it was trained on'
+    )
+  return dataset, kind
+
+
 def make_feed(
   spec: RunSpec, dataset: Dataset | StreamedDataset, kind: str, split: str
 ) -> Feed:
-  """The feed of one split, `train` or `test`."""
+  """The feed of one split, `train`, `test` or `validation`."""
   batch_size = spec.batch_size
-  if split == 'test':
-    # A batch beyond the whole test set would be padding.
-    devices = jax.device_count()
-    largest = -(-dataset.num_test // devices) * devices
-    batch_size = min(spec.eval.batch_size, largest)
+  if split != 'train':
+    # Figures do not depend on it. A run that is opened again may have other
+    # devices; and a batch beyond the whole split would be padding.
+    size = min(spec.eval.batch_size, getattr(dataset, f'num_{split}'))
+    batch_size = -(-size // jax.device_count()) * jax.device_count()
   if kind == 'streaming':
     return StreamedFeed(
       getattr(dataset, f'{split}_source'),
@@ -88,7 +112,8 @@ def _open(
     return catalog.stream(spec.data), 'streaming'
   if catalog.can_stream(spec.data):
     streamed = catalog.stream(spec.data)
-    count = streamed.num_train + len(streamed.test_source)
+    count = streamed.num_train + streamed.num_test
+    count += _num_beside(streamed, spec)
     kind = choose(count * math.prod(streamed.image_shape))
     if kind == 'streaming':
       return streamed, kind
@@ -96,6 +121,10 @@ def _open(
   if spec.feed == 'streaming':
     return catalog.stream(spec.data), spec.feed  # which says what it lacks
   dataset = catalog.load(spec.data, cache_dir)
-  return dataset, choose(
-    dataset.train_images.nbytes + dataset.test_images.nbytes
-  )
+  count = dataset.num_train + dataset.num_test + _num_beside(dataset, spec)
+  return dataset, choose(count * math.prod(dataset.image_shape))
+
+
+def _num_beside(dataset: Dataset | StreamedDataset, spec: RunSpec) -> int:
+  """Examples that are evaluated on besides the `test` arrays."""
+  return dataset.num_validation if spec.data.evaluate_on == 'test' else 0

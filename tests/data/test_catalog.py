@@ -79,6 +79,15 @@ def test_validation_is_held_out_of_training(tmp_path):
   assert rows(judged.test_images) < rows(whole.train_images)
   shares = np.bincount(judged.test_labels) / np.bincount(whole.train_labels)
   np.testing.assert_allclose(shares, 0.2, atol=0.004)
+  assert whole.validation_images is None
+  assert whole.num_validation == 0
+  for held_out in (trained, judged):  # at hand whatever is evaluated on
+    assert held_out.num_validation == judged.num_test
+    for kind in ('images', 'labels'):
+      np.testing.assert_array_equal(
+        getattr(held_out, f'validation_{kind}'), getattr(judged, f'test_{kind}')
+      )
+  assert judged.validation_images is judged.test_images  # no second copy
   prints = {d.fingerprint for d in (whole, trained, judged)}
   assert len(prints) == 3
 

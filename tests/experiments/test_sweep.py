@@ -35,8 +35,9 @@ class Runs(Sweep):
       return self.status
     flags = dict(a.lstrip('-').split('=', 1) for a in arguments if '=' in a)
     if module.endswith('label_schedule'):
-      knots = {'noise_gamma_knots': [0.0, 0.5], 'blur_gamma_knots': [0.0, 1.0]}
-      Path(flags['out']).write_text(json.dumps(knots))
+      rows = [{'new_gamma': 0.0}, {'new_gamma': 0.5}]
+      record = {'gamma': {'noise': rows, 'blur': rows}}
+      Path(flags['out']).write_text(json.dumps(record))
       return 0
     directory = Path(flags['workdir'])
     directory.mkdir(exist_ok=True)
