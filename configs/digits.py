@@ -74,9 +74,13 @@ def get_config(variant: str = 'diffusion_blur') -> ml_collections.ConfigDict:
   config.draws_per_image = 1  # in a batch, each augmented anew
   config.epochs = 60
   config.optimizer = {
+    'name': 'sgd',  # or 'adamw', for transformers
     'learning_rate': 0.05,
     'momentum': 0.9,
     'nesterov': False,
+    'beta1': 0.9,  # these three of adamw
+    'beta2': 0.999,
+    'epsilon': 1e-8,
     'weight_decay': 5e-4,
     'weight_decay_form': 'coupled',
     'schedule': 'cosine_per_step',

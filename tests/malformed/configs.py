@@ -122,12 +122,16 @@ CASES = {
       "augment=('crpo',)",
       "mollify.roles=('clean','fog')",
       'mollify.label_rule=smoth',
+      'optimizer.name=adam',
       'optimizer.schedule=cosine',
       'eval.corruptions=fogg',
       'data.evaluate_on=train',
     )
   },
   # Contradictory.
+  'momentum of AdamW': Case(
+    flags('optimizer.name=adamw', 'optimizer.momentum=0.8')
+  ),
   'more warm-up than training': Case(flags('optimizer.warmup_epochs=2.0')),
   'a batch beyond the data': Case(flags('batch_size=64')),
   'more examples than there are': Case(flags('data.test_examples=99999')),

@@ -8,20 +8,20 @@ import shutil
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 from mollify_jax import parallel
 from mollify_jax.models import create_model
 from mollify_jax.training.checkpoints import Checkpoints
+from mollify_jax.training.optimizer import OptimizerSpec, make_optimizer
 from mollify_jax.training.state import create_state
 
 
 @functools.cache
-def make_state(seed=0, with_ema=True, num_classes=3):
+def make_state(seed=0, with_ema=True, num_classes=3, optimizer='sgd'):
   return create_state(
     create_model('small_cnn', num_classes),
-    optax.sgd(0.1, momentum=0.9),
+    make_optimizer(OptimizerSpec(name=optimizer), 10, 1),
     (8, 8, 1),
     seed,
     with_ema=with_ema,
@@ -170,6 +170,10 @@ OTHERS = {
   'dtype': (
     lambda: to_bfloat16(make_state()),
     r'mean is float32 \(32,\), wanted bfloat16 \(32,\)',
+  ),
+  'optimizer': (
+    lambda: make_state(optimizer='adamw'),
+    r'opt_state.1.count is absent, wanted int32 \(\)',
   ),
   'tree': (lambda: make_state(with_ema=False), r'ema.* wanted absent'),
 }

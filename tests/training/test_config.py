@@ -159,6 +159,8 @@ BAD_FIELDS = [
   ('seed', -1, ValueError, r'config.seed must be in \[0, 2\^31\), got -1'),
   ('optimizer.momentum', 1.5, ValueError, 'momentum must be in'),
   ('optimizer.learning_rate', float('nan'), ValueError, 'must be finite'),
+  ('optimizer.name', 'adam', ValueError, "config.optimizer: unknown name 'ada"),
+  ('optimizer.beta2', 0.99, ValueError, 'beta2=0.99 is of adamw and does noth'),
   ('eval.temperatures', [0.5, 1.5], ValueError, r'in \[0, 1\], got 1.5'),
   ('eval.batch_size', 0, ValueError, 'config.eval.batch_size must be >= 1'),
   ('draws_per_image', 0, ValueError, 'config.draws_per_image must be >= 1'),

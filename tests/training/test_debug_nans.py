@@ -18,6 +18,7 @@ from mollify_jax.data import digits
 from mollify_jax.kernels import mollify
 from mollify_jax.training import loop
 from mollify_jax.training.config import run_spec
+from mollify_jax.training.finished import make_model
 from mollify_jax.training.optimizer import make_optimizer
 from mollify_jax.training.state import TrainState
 from mollify_jax.training.step import train_step
@@ -90,7 +91,7 @@ def step_and_state(spec):
   A third of the images are black, a third white.
   """
   dataset = digits.load()
-  model = loop._make_model(spec, dataset)
+  model = make_model(spec, dataset.num_classes)
   optimizer = make_optimizer(spec.optimizer, steps_per_epoch=2, epochs=1)
   body = functools.partial(
     train_step,
@@ -145,7 +146,14 @@ def test_the_default_config():
       0.0,
       {'optimizer': {'gradient_clip': 1.0, 'momentum': 0.0}},
     ),
-    ('extra', 'normalized_cross_entropy', 0.1, ('cutmix',), 0.0, {}),
+    (
+      'extra',
+      'normalized_cross_entropy',
+      0.1,
+      ('cutmix',),
+      0.0,
+      {'optimizer': {'name': 'adamw', 'gradient_clip': 1.0}},
+    ),
     ('extra_smooth', 'dirichlet_nll', 1.0, (), 0.0, {'dtype': 'bfloat16'}),
     ('extra_smooth', 'cross_entropy', 0.0, ('mixup',), 0.0, {}),
   ],

@@ -5,8 +5,10 @@ import importlib.util
 import json
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from PIL import Image
 
@@ -70,6 +72,91 @@ def test_a_network_without_batch_norm_trains_and_is_restored(
   assert np.mean(losses[-8:]) < np.mean(losses[:8]) - 0.02
   again = loop.run(config, str(tmp_path / 'run'), 'evaluate')
   assert again['conditions'] == results['conditions']
+
+
+@pytest.mark.slow
+def test_adamw_resumes_bit_for_bit_and_is_no_sgd(tmp_path, config, monkeypatch):
+  fields = {'patch': 2, 'width': 32, 'heads': 2, 'depth': 1}
+  monkeypatch.setitem(MODELS, 'vit', (VisionTransformer, fields))
+  config.update(model='vit', augment=())
+  config['mollify']['roles'] = ('clean',)
+  config['eval']['every_epochs'] = 0
+  sgd = dict(config['optimizer'])
+  config['optimizer'].update(
+    name='adamw',
+    learning_rate=1e-2,
+    weight_decay=0.1,
+    warmup_epochs=0.5,
+    gradient_clip=1.0,
+    ema_decay=0.5,
+  )
+  whole, cut = tmp_path / 'whole', tmp_path / 'cut'
+  results = loop.run(config, str(whole))
+  assert results['conditions'][0]['error'] < 0.7  # 0.9 is chance
+
+  honest, calls = loop._check_finite, []
+
+  def interrupt(*arguments):
+    calls.append(arguments)
+    if len(calls) == 6:  # steps 21 to 24; the checkpoint of 16 is the newest
+      raise KeyboardInterrupt
+    honest(*arguments)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(loop, '_check_finite', interrupt)
+    with pytest.raises(KeyboardInterrupt):
+      loop.run(config, str(cut))
+  assert loop.run(config, str(cut))['conditions'] == results['conditions']
+  assert len(calls) == 6
+  one, two = (saved_arrays(path, 44) for path in (whole, cut))
+  assert one.keys() == two.keys()
+  moments = [name for name in one if name[0] == 'opt_state' and 'nu' in name]
+  assert len(moments) > 10
+  for name, array in one.items():
+    np.testing.assert_array_equal(array, two[name], err_msg=name)
+  assert all(one[name].any() for name in moments)
+
+  # The config is what tells, and without it the checkpoint does.
+  config['optimizer'] = {**sgd, 'ema_decay': 0.5}
+  with pytest.raises(ValueError, match=r"optimizer.name: 'adamw' -> 'sgd'"):
+    loop.run(config, str(cut))
+  for name in ('config.json', 'results.json'):
+    (cut / name).unlink()
+  with pytest.raises(
+    ValueError, match=r'step_44 is of another network or optimizer \(opt_state'
+  ):
+    loop.run(config, str(cut))
+  assert (cut / 'checkpoints' / 'step_44').is_dir()
+
+
+def saved_arrays(workdir, step):
+  """{path of names: array} of a checkpoint, without a state to compare."""
+  manager = ocp.CheckpointManager(
+    workdir / 'checkpoints',
+    options=ocp.CheckpointManagerOptions(step_prefix='step', read_only=True),
+  )
+  tree = manager.restore(step, args=ocp.args.StandardRestore())
+  manager.close()
+  return {
+    tuple(str(getattr(key, 'key', getattr(key, 'idx', ''))) for key in path): (
+      leaf
+    )
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+  }
+
+
+@pytest.mark.slow
+def test_a_transformer_of_the_table_learns_with_adamw(tmp_path, config):
+  config['model'] = 'vit_ti4'  # four patches of 4x4
+  config['optimizer'].update(
+    name='adamw',
+    learning_rate=1e-3,
+    weight_decay=0.1,
+    warmup_epochs=0.5,
+    gradient_clip=1.0,
+  )
+  results = loop.run(config, str(tmp_path / 'run'))
+  assert results['conditions'][0]['error'] < 0.5  # 0.9 is chance
 
 
 def test_non_finite_loss_keeps_the_last_good_checkpoint(
