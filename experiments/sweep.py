@@ -315,7 +315,7 @@ FITTED_FIELDS = (
 
 
 def fitted_flags(schedule: Mapping[str, Any]) -> tuple[str, ...]:
-  """Flags for `mollify_jax.main`, from a file of `evaluation.label_schedule`."""
+  """Flags for `mollify_jax.main`, from a file of `label_schedule`."""
   flags = []
   for kind, rows in schedule['gamma'].items():
     knots = tuple(row['new_gamma'] for row in rows)
