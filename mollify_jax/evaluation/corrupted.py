@@ -263,6 +263,7 @@ def evaluate(
   cells: Cells,
   names: Sequence[str],
   *,
+  temperature: float = 1.0,
   on_cell: Callable[[str, int, dict[str, np.ndarray] | None], None],
 ) -> dict[str, Any]:
   """Passes over all cells.
@@ -272,6 +273,7 @@ def evaluate(
     variables: the network's, replicated.
     cells: where the images come from.
     names: of the corruptions.
+    temperature: see `passes.run_pass`.
     on_cell: called after each pass with the corruption, its severity and the
       examples of `passes.run_pass`.
 
@@ -287,7 +289,12 @@ def evaluate(
     for severity in corruptions.SEVERITIES:
       with contextlib.closing(cells.batches(name, severity)) as batches:
         figures, examples = passes.run_pass(
-          score, variables, batches, passes.Condition(), seed=0
+          score,
+          variables,
+          batches,
+          passes.Condition(),
+          seed=0,
+          temperature=temperature,
         )
       records.append({'corruption': name, 'severity': severity, **figures})
       on_cell(name, severity, examples)

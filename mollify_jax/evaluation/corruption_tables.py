@@ -712,15 +712,19 @@ def _mean_column(title, metric, rows, summaries):
 
 _USAGE = (
   'usage: python -m mollify_jax.evaluation.corruption_tables '
-  f'[--metric={"|".join(METRICS)}] [--style={"|".join(STYLES)}] WORKDIR ...'
+  f'[--metric={"|".join(METRICS)}] [--style={"|".join(STYLES)}] '
+  '[--temperature_scaling] WORKDIR ...'
 )
 
 
 def main(arguments: Sequence[str]) -> int:
   """Prints the tables of the named workdirs; returns the exit status."""
   options = {'metric': None, 'style': 'text'}
+  beside = '--temperature_scaling' in arguments
   workdirs = []
   for argument in arguments:
+    if argument == '--temperature_scaling':
+      continue
     name, _, value = argument.removeprefix('--').partition('=')
     if not argument.startswith('-'):
       workdirs.append(argument)
@@ -735,6 +739,8 @@ def main(arguments: Sequence[str]) -> int:
   metric, style = options['metric'], options['style']
   try:
     runs = [reports.read_results(Path(w) / 'results.json') for w in workdirs]
+    if beside:
+      runs = reports.with_scaled(runs)
     if len(runs) == 1 and metric is None and style != 'latex':
       text = format_run(runs[0], style)
     else:

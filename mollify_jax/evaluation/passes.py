@@ -160,48 +160,63 @@ def mollification_strip(
 
 
 def make_scoring(
-  model: nn.Module, spec: EvalSpec, *, keep_logits: bool = False
-) -> Callable[..., tuple[metrics.MetricSums, dict[str, jax.Array]]]:
+  model: nn.Module,
+  spec: EvalSpec,
+  *,
+  keep_logits: bool = False,
+  scaled: bool = False,
+) -> Callable[..., Any]:
   """Compiles the one step that every pass is made of.
 
   Args:
     model: the network.
     spec: what else it takes; static.
     keep_logits: whether the rows hold them.
+    scaled: whether the logits are also scored when divided by a temperature
+      (see `temperature_scaling`; not the t of mollification).
 
   Returns:
-    score(variables, seed, corruption, t, *batch) -> (sums, rows) with a
-    `feeds.Batch`: the sums added over devices; the rows, one per example of
-    the whole batch in its order, `index`, `mask`, `label`, `confidence`,
-    `correct` and `logits`.
+    score(variables, seed, corruption, t, temperature, *batch) -> (sums, rows)
+    with a `feeds.Batch`: per kind of score, `plain` and if asked for `scaled`,
+    the sums added over devices; the rows, one per example of the whole batch
+    in its order, `index`, `mask`, `label`, and `logits` if they are kept, and
+    per kind the `metrics.ExampleScores`.
   """
+  kinds = ('plain', 'scaled') if scaled else ('plain',)
 
-  def body(variables, seed, corruption, t, image, label, index, mask):
+  def body(
+    variables, seed, corruption, t, temperature, image, label, index, mask
+  ):
     key = rng.purpose_key(seed, rng.Purpose.EVALUATE)
     pixels = normalize_images(image, spec.mean, spec.std)
     # Bound to the image, so every model and every t meets the same noise.
     keys = rng.keys_at(key, index)
     pixels = degrade_images(pixels, keys, corruption, t, spec.mollify)
     logits = model.apply(variables, pixels, train=False)
-    sums = metrics.batch_sums(logits, label, mask, spec.num_classes)
-    scores = metrics.score_examples(logits, label, spec.num_classes)
-    rows = {'index': index, 'mask': mask, 'label': label, **scores._asdict()}
+    rows = {'index': index, 'mask': mask, 'label': label}
     if keep_logits:
       rows['logits'] = logits[:, : spec.num_classes].astype(jnp.float32)
+    sums = {}
+    for kind in kinds:
+      if kind == 'scaled':
+        logits = logits.astype(jnp.float32) / temperature
+      sums[kind] = metrics.batch_sums(logits, label, mask, spec.num_classes)
+      rows[kind] = metrics.score_examples(logits, label, spec.num_classes)
     return jax.lax.psum(sums, AXIS), gather(rows)
 
   return parallelize(
-    body, shared_axes=(None,) * 4, num_split=len(Batch._fields), replicated=True
+    body, shared_axes=(None,) * 5, num_split=len(Batch._fields), replicated=True
   )
 
 
 def run_pass(
-  score: Callable[..., tuple[metrics.MetricSums, dict[str, jax.Array]]],
+  score: Callable[..., Any],
   variables: Any,
   batches: Iterable[Batch],
   condition: Condition,
   *,
   seed: int,
+  temperature: float = 1.0,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray] | None]:
   """One pass over a test set; no example is dropped, none counted twice.
 
@@ -211,10 +226,12 @@ def run_pass(
     batches: every example once, padded and masked.
     condition: how images are degraded on top of what `batches` holds.
     seed: of the noise.
+    temperature: that logits are divided by, if `score` does so.
 
   Returns:
     (figures, examples): those of `metrics.finalize`, `adaptive_ece`,
-    `ece_batch100` and the bins of reliability diagrams; and `logits`
+    `ece_batch100` and the bins of reliability diagrams; the same of the
+    divided logits under `scaled`, if `score` divides them; and `logits`
     float32[N, K] and `label` int32[N] in the order of the test set, or None
     if `score` does not keep them.
   """
@@ -222,37 +239,55 @@ def run_pass(
     np.int32(seed),
     np.int32(CORRUPTIONS.index(condition.corruption)),
     np.float32(condition.t),
+    np.float32(temperature),
   )
   outputs = collect(score(variables, *scalars, *batch) for batch in batches)
   sums, rows = jax.tree.map(lambda *parts: np.stack(parts), *outputs)
-  sums = metrics.add_up(sums)
   kept = rows['mask'].reshape(-1)
   order = np.argsort(rows['index'].reshape(-1)[kept])
-
-  def in_order(name):
-    array = rows[name]
-    return array.reshape(-1, *array.shape[2:])[kept][order]
-
-  scores = metrics.ExampleScores(in_order('confidence'), in_order('correct'))
+  rows = jax.tree.map(
+    lambda array: array.reshape(-1, *array.shape[2:])[kept][order], rows
+  )
   figures = {
+    kind: _figures(metrics.add_up(of_kind), rows[kind])
+    for kind, of_kind in sums.items()
+  }
+  figures = {**figures.pop('plain'), **figures}
+  if 'logits' not in rows:
+    return figures, None
+  return figures, {name: rows[name] for name in ('logits', 'label')}
+
+
+def _figures(sums, scores):
+  return {
     **metrics.finalize(sums),
     'adaptive_ece': metrics.adaptive_ece(scores),
     'ece_batch100': metrics.ece_over_batches(scores, 100),
     'bins': metrics.reliability(sums),
   }
-  if 'logits' not in rows:
-    return figures, None
-  return figures, {name: in_order(name) for name in ('logits', 'label')}
+
+
+def take_scaled(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+  """Takes the figures of divided logits out of records, to stand alone.
+
+  Args:
+    records: of passes with `scaled` in each, which is removed.
+
+  Returns:
+    The same records with the figures that stood under `scaled`.
+  """
+  return [{**record, **record.pop('scaled')} for record in records]
 
 
 def run_conditions(
-  score: Callable[..., tuple[metrics.MetricSums, dict[str, jax.Array]]],
+  score: Callable[..., Any],
   variables: Any,
   feed: Feed,
   conditions: Sequence[Condition],
   spec: EvalSpec,
   *,
   seed: int,
+  temperature: float = 1.0,
   on_pass: Callable[[Condition, dict[str, np.ndarray] | None], None] = (
     lambda condition, examples: None
   ),
@@ -266,6 +301,7 @@ def run_conditions(
     conditions: the passes.
     spec: as given to `make_scoring`.
     seed: of the noise.
+    temperature: see `run_pass`.
     on_pass: called after each pass with its condition and the examples of
       `run_pass`.
 
@@ -278,7 +314,12 @@ def run_conditions(
     # Closed even if a pass fails: a stream has processes of its own.
     with contextlib.closing(feed.eval_batches()) as batches:
       figures, examples = run_pass(
-        score, variables, batches, condition, seed=seed
+        score,
+        variables,
+        batches,
+        condition,
+        seed=seed,
+        temperature=temperature,
       )
     records.append(
       {

@@ -2,7 +2,8 @@
 
   python -m mollify_jax.evaluation.reports WORKDIR [WORKDIR ...]
 
-prints the tables of finished runs side by side, the best figure starred.
+prints the tables of finished runs side by side, the best figure starred; with
+--temperature_scaling, each run that has it also with temperature scaling.
 """
 
 import json
@@ -132,13 +133,27 @@ def _wrong_entry(results: dict[str, Any]) -> str:
   for name in ('method', 'dataset', 'model'):
     if not isinstance(results[name], str):
       return f'{name} is {results[name]!r}, wanted text'
+  wrong = _wrong_figures(results)
+  scaling = results.get('temperature_scaling')
+  if wrong or scaling is None:
+    return wrong
+  if not isinstance(scaling, dict) or not isinstance(
+    scaling.get('temperature'), (int, float)
+  ):
+    return f'temperature_scaling is {scaling!r}, wanted an object with one'
+  wrong = _wrong_figures(scaling)
+  return wrong and f'temperature_scaling: {wrong}'
+
+
+def _wrong_figures(results: dict[str, Any]) -> str:
+  """The first entry of `conditions` and `corrupted` that is none, or ''."""
   corrupted = results.get('corrupted') or {}
   if not isinstance(corrupted, dict):
     return f'corrupted is {corrupted!r}, wanted an object'
   if not isinstance(corrupted.get('skipped') or {}, dict):
     return f'skipped is {corrupted["skipped"]!r}, wanted an object'
   return _wrong_row(
-    'conditions', results['conditions'], ('corruption', 't', *_METRICS)
+    'conditions', results.get('conditions'), ('corruption', 't', *_METRICS)
   ) or _wrong_row(
     'cells', corrupted.get('cells') or [], ('corruption', 'severity')
   )
@@ -165,6 +180,57 @@ def _wrong_row(title: str, rows: Any, fields: Sequence[str]) -> str:
       if not isinstance(row[name], (int, float, type(None))):
         return f'{name} of number {index} of {title} is {row[name]!r}'
   return ''
+
+
+def scaled(results: dict[str, Any]) -> dict[str, Any]:
+  """A run's record with temperature scaling, for every table and plot.
+
+  Args:
+    results: with `temperature_scaling`, as the evaluation leaves it for runs
+      that held images out of training.
+
+  Returns:
+    The record with the figures of logits divided by the temperature in place
+    of the plain ones, the method named `METHOD + temperature scaling`.
+
+  Raises:
+    ValueError: it has none.
+  """
+  scaling = results.get('temperature_scaling')
+  if not scaling:
+    raise ValueError(
+      f'the record of {results["method"]!r} has no temperature scaling; train '
+      'with config.data.validation_fraction > 0, on which it is fitted, or '
+      'evaluate such a run again with --mode=evaluate'
+    )
+  record = {
+    name: value
+    for name, value in results.items()
+    if name not in ('temperature_scaling', 'corrupted')
+  }
+  figures = ('conditions', 'corrupted')
+  return {
+    **record,
+    **{name: scaling[name] for name in figures if name in scaling},
+    'method': f'{results["method"]} + temperature scaling',
+  }
+
+
+def with_scaled(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+  """The runs, each that has temperature scaling followed by its `scaled`.
+
+  Raises:
+    ValueError: none has.
+  """
+  if not any(run.get('temperature_scaling') for run in runs):
+    return [scaled(run) for run in runs]  # which says what is missing
+  return [
+    record
+    for run in runs
+    for record in (
+      (run, scaled(run)) if run.get('temperature_scaling') else (run,)
+    )
+  ]
 
 
 # Rows of the summary: corruption, largest t, title. The harder half of the
@@ -372,14 +438,18 @@ def _commit() -> str:
 def main(arguments: Sequence[str]) -> int:
   """Prints the tables of the named workdirs; returns the exit status."""
   markdown = '--markdown' in arguments
+  beside = '--temperature_scaling' in arguments
   workdirs = [a for a in arguments if not a.startswith('--')]
   if not workdirs:
     print(
-      'usage: python -m mollify_jax.evaluation.reports [--markdown] WORKDIR ...'
+      'usage: python -m mollify_jax.evaluation.reports [--markdown] '
+      '[--temperature_scaling] WORKDIR ...'
     )
     return 1
   try:
     runs = [read_results(Path(path) / 'results.json') for path in workdirs]
+    if beside:
+      runs = with_scaled(runs)
     if len(runs) == 1 and not markdown:
       text = format_table(runs[0])
     else:

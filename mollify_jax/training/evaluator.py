@@ -23,6 +23,7 @@ from mollify_jax.evaluation import (
   corruption_tables,
   passes,
   plots,
+  temperature_scaling,
 )
 from mollify_jax.feeds import Feed
 from mollify_jax.progress import Progress
@@ -48,8 +49,17 @@ class Evaluator:
     dataset: Dataset | StreamedDataset,
     spec: RunSpec,
     feed: Feed,
+    validation_feed: Feed | None = None,
   ):
     """Opens corrupted files, so that bad ones stop a run before it trains.
+
+    Args:
+      model: the network.
+      dataset: what it is evaluated on.
+      spec: of the run.
+      feed: of the test set.
+      validation_feed: of the images held out of training, to fit temperature
+        scaling on; None does without.
 
     Raises:
       ValueError, OSError: as `corrupted.open_cells`.
@@ -63,6 +73,7 @@ class Evaluator:
     self._dataset = dataset
     self._options = spec.eval
     self._feed = feed
+    self._validation_feed = validation_feed
     self._names = select_corruptions(spec.eval.corruptions)
     self._cells = None
     if self._names:
@@ -95,7 +106,13 @@ class Evaluator:
         ),
       )
     self._score = passes.make_scoring(
-      model, self._spec, keep_logits=spec.eval.save_logits
+      model,
+      self._spec,
+      keep_logits=spec.eval.save_logits,
+      scaled=validation_feed is not None,
+    )
+    self._score_validation = passes.make_scoring(
+      model, self._spec, keep_logits=True
     )
 
   def clean(self, state: TrainState) -> dict[str, float]:
@@ -114,8 +131,11 @@ class Evaluator:
     """All passes; writes logits.npz into the directory if that is asked for.
 
     Returns:
-      `conditions`, the clean pass and the temperature grid, and `corrupted`
-      as `corrupted.evaluate` returns it, if any corruption is asked for.
+      `conditions`, the clean pass and the temperature grid; `corrupted` as
+      `corrupted.evaluate` returns it, if any corruption is asked for; and if
+      images were held out, `temperature_scaling`: the `temperature` fitted to
+      them, whether it is `at_bound`, how many `examples` of which `split`, and
+      `conditions` and `corrupted` as above with logits divided by it.
     """
     lead = jax.process_index() == 0
     conditions = passes.temperature_grid(self._options.temperatures)
@@ -139,30 +159,79 @@ class Evaluator:
         at = '' if condition.corruption == 'clean' else f'_t{condition.t:g}'
         finish(f'{condition.corruption}{at}', examples, 'labels')
 
-      records = passes.run_conditions(
-        self._score,
-        state.variables(),
-        self._feed,
-        conditions,
-        self._spec,
-        seed=self._options.seed,
-        on_pass=finish_condition,
-      )
+      scaling = self._fit_temperature(state, progress)
+      temperature = scaling.get('temperature', 1.0)
+      results = {
+        'conditions': passes.run_conditions(
+          self._score,
+          state.variables(),
+          self._feed,
+          conditions,
+          self._spec,
+          seed=self._options.seed,
+          temperature=temperature,
+          on_pass=finish_condition,
+        )
+      }
       if not self._names:
-        return {'conditions': records}
+        return self._with_scaled(results, scaling)
       for line in (self._cells.note, *self._cells.skipped.values()):
         if line:
           progress.say(line)
-      record = corrupted.evaluate(
+      results['corrupted'] = corrupted.evaluate(
         self._score,
         state.variables(),
         self._cells,
         self._names,
+        temperature=temperature,
         on_cell=lambda name, severity, examples: finish(
           f'{name}_{severity}', examples, 'corrupted_labels'
         ),
       )
-    return {'conditions': records, 'corrupted': record}
+    return self._with_scaled(results, scaling)
+
+  def _fit_temperature(self, state, progress):
+    """The head of the record `temperature_scaling`; {} if there is none."""
+    if self._validation_feed is None:
+      return {}
+    with contextlib.closing(self._validation_feed.eval_batches()) as batches:
+      _, examples = passes.run_pass(
+        self._score_validation,
+        state.variables(),
+        batches,
+        passes.Condition(),
+        seed=self._options.seed,
+      )
+    try:
+      fit = temperature_scaling.fit_temperature(
+        examples['logits'], examples['label']
+      )
+    except ValueError as error:  # a network that diverged has figures still
+      progress.say(f'no temperature scaling: {error}')
+      return {}
+    bound = ', a bound: the least NLL lies beyond it' if fit.at_bound else ''
+    progress.say(
+      f'temperature scaling: {fit.temperature:.4g}{bound}, fitted to '
+      f'{len(examples["label"]):,} images held out of training'
+    )
+    return {
+      'temperature': fit.temperature,
+      'at_bound': fit.at_bound,
+      'examples': len(examples['label']),
+      'split': 'validation',
+    }
+
+  def _with_scaled(self, results, scaling):
+    """The figures of divided logits, apart from the plain ones."""
+    if self._validation_feed is None:
+      return results
+    scaled = {'conditions': passes.take_scaled(results['conditions'])}
+    if 'corrupted' in results:
+      cells = passes.take_scaled(results['corrupted']['cells'])
+      scaled['corrupted'] = {**results['corrupted'], 'cells': cells}
+    if scaling:
+      results['temperature_scaling'] = {**scaling, **scaled}
+    return results
 
   def draw(self, directory: Path, results: dict[str, Any]) -> None:
     """The tables and pictures of a run, beside its results.json.

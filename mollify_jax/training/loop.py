@@ -81,6 +81,12 @@ def describe(results: dict[str, Any]) -> str:
   tables = [reports.format_table(results)]
   if results.get('corrupted', {}).get('cells'):
     tables.append(corruption_tables.format_run(results))
+  if scaling := results.get('temperature_scaling'):
+    tables.append(
+      f'with logits divided by {scaling["temperature"]:.4g}, fitted to '
+      f'{scaling["examples"]:,} images held out of training:\n'
+      '  python -m mollify_jax.evaluation.reports --temperature_scaling WORKDIR'
+    )
   return '\n\n'.join(tables)
 
 
@@ -133,7 +139,12 @@ def _run(
     else:
       train_feed = feeds.enter_context(make_feed(spec, dataset, kind, 'train'))
     test_feed = feeds.enter_context(make_feed(spec, dataset, kind, 'test'))
-    evaluator = Evaluator(model, dataset, spec, test_feed)
+    validation_feed = None
+    if dataset.num_validation and spec.data.evaluate_on == 'test':
+      validation_feed = feeds.enter_context(
+        make_feed(spec, dataset, kind, 'validation')
+      )
+    evaluator = Evaluator(model, dataset, spec, test_feed, validation_feed)
     state = _train(
       spec, model, dataset, train_feed, evaluator, directory, checkpoints, stop
     )

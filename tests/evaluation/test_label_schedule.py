@@ -75,6 +75,15 @@ def test_no_other_schedule_is_nearer_to_calibration(seed):
     assert gap(other) >= gap(knots) - 1e-9
 
 
+def test_negative_softening_counts_before_it_is_cut_off():
+  """0.5 and -1 pool to less than 0; cut off first, they would give 0.25."""
+  q, wanted = np.full(3, 0.9), np.array([0.5, -1.0, 0.8])
+  knots = label_schedule.fit_gamma(
+    (1 - wanted) * q + wanted / K, q, np.zeros(3), K, np.full(3, 50)
+  )
+  np.testing.assert_allclose(knots, [0, 0, 0.8], atol=1e-12)
+
+
 def test_an_under_confident_network_gets_no_softening():
   q, t = curves(0)
   knots = label_schedule.fit_gamma(
