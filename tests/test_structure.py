@@ -26,6 +26,7 @@ FLOORS = {
   'training': 4,  # all its other files
   'evaluation': 5,
   'evaluation.seed_tables': 6,  # compares configs
+  'evaluation.report': 6,
   'feeds': 4,
   'models': 3,
   'data': 3,
