@@ -1,5 +1,6 @@
 """Trains and evaluates one configuration; see the README."""
 
+import sys
 from pathlib import Path
 
 import jax
@@ -37,7 +38,9 @@ def main(argv: list[str]) -> None:
       Path(values.workdir).expanduser().absolute().parent / 'mollify_cache'
     )
     parallel.cache_compilations(cache)
-    results = loop.run(values.config.to_dict(), values.workdir, values.mode)
+    results = loop.run(
+      values.config.to_dict(), values.workdir, values.mode, sys.argv[1:]
+    )
     if jax.process_index() == 0:
       print(f'{loop.describe(results)}\n\nin {values.workdir}')
   except USER_ERRORS as error:

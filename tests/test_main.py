@@ -153,6 +153,10 @@ def test_a_whole_run_and_a_killed_one(tmp_path):
   assert (killed / 'export' / 'model.stablehlo').exists()
 
   # What somebody needs to make them once more.
+  flags = ['python', '-m', 'mollify_jax.main', *results['command'][3:]]
+  assert results['command'] == flags
+  assert set(SHORT) < set(flags)
+  assert not any(part.startswith(('--workdir', '--mode')) for part in flags)
   assert results['config']['seed'] == 0
   assert results['data_fingerprint']
   assert {*results['environment']} >= {

@@ -30,6 +30,7 @@ FLOORS = {
   'evaluation.seed_tables': 6,  # compares configs
   'evaluation.label_schedule': 7,  # commands, which open finished runs
   'evaluation.likelihood': 7,
+  'evaluation.report': 6,
   'feeds': 4,
   'models': 3,
   'data': 3,

@@ -303,15 +303,17 @@ def _merge_last(values):
 
 def _legend_above(figure, handles, titles, height):
   """One legend above the panels, where no curve can run under it."""
-  figure.legend(
+  legend = figure.legend(
     handles,
     titles,
     loc='lower center',
     bbox_to_anchor=(0.5, height),
-    ncols=len(titles),
+    ncols=min(len(titles), 4),
     fontsize=9,
     frameon=False,
   )
+  for text in legend.get_texts():
+    text.set_parse_math(False)  # names are not formulas
 
 
 def new_figure(width: float, height: float):
@@ -332,7 +334,18 @@ def styled(runs: Sequence[Any]) -> Iterator[tuple[Any, str, str]]:
 
 
 def save(figure, path: str | os.PathLike) -> None:
-  """Writes a figure as PNG, whole or not at all."""
+  """Writes a figure, whole or not at all.
+
+  As SVG, the same bytes each time, where the name ends so; else as PNG.
+  """
   picture = io.BytesIO()
-  figure.savefig(picture, format='png', dpi=150, bbox_inches='tight')
+  if os.fspath(path).endswith('.svg'):
+    import matplotlib
+
+    with matplotlib.rc_context({'svg.hashsalt': 'mollify_jax'}):
+      figure.savefig(
+        picture, format='svg', bbox_inches='tight', metadata={'Date': None}
+      )
+  else:
+    figure.savefig(picture, format='png', dpi=150, bbox_inches='tight')
   reports.write_whole(path, picture.getvalue())

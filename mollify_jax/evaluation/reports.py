@@ -21,6 +21,11 @@ from typing import Any
 from mollify_jax import errors
 
 FORMAT = 1
+# Flags of `main`, with a value, that are not of what a run computes.
+_PLACE = (
+  *('workdir', 'mode', 'coordinator', 'process_id', 'num_processes'),
+  'host_timeout',
+)
 _REQUIRED = ('format', 'method', 'dataset', 'model', 'steps', 'conditions')
 
 
@@ -41,6 +46,24 @@ def environment(devices: Sequence[Any]) -> dict[str, Any]:
     'device_count': len(devices),
     'commit': _commit(),
   }
+
+
+def command(flags: Sequence[str]) -> list[str]:
+  """The command of a run, for the record; nothing of no flags.
+
+  Without what says where and on which hosts: the records of two runs of one
+  config are the same, and whoever repeats one has another place.
+  """
+  kept = []
+  rest = iter(flags)
+  for flag in rest:
+    name, has_value, _ = flag.lstrip('-').partition('=')
+    if flag.startswith('-') and name in _PLACE:
+      if not has_value:
+        next(rest, None)
+    elif not (flag.startswith('-') and name.endswith('distributed')):
+      kept.append(flag)
+  return ['python', '-m', 'mollify_jax.main', *kept] if kept else []
 
 
 def write_json(path: str | os.PathLike, record: Any) -> None:
@@ -312,7 +335,7 @@ def compare_table(
   Raises:
     ValueError: no runs, or runs on different data sets.
   """
-  shared = _comparable(runs)
+  shared = shared_corruptions(runs)
   table = [summaries(run) for run in runs]
   titles = [title for title in table[0] if title.split(',')[0] in shared]
   rows = []
@@ -349,8 +372,12 @@ def _show(name, value):
   return _METRICS[name][1](value) if math.isfinite(value) else '-'
 
 
-def _comparable(runs):
-  """Corruptions whose means are over the same temperatures in every run."""
+def shared_corruptions(runs: Sequence[dict[str, Any]]) -> set[str]:
+  """Corruptions whose means are over the same temperatures in every run.
+
+  Raises:
+    ValueError: no runs, or runs on different data sets.
+  """
   if not runs:
     raise ValueError('no runs to compare; name at least one')
   for run in runs[1:]:

@@ -115,13 +115,29 @@ def render(
       that are not comparable; seeds of a row with another config, or one
       twice; a reference of another metric.
   """
-  if metric not in tables.METRICS:
-    raise ValueError(
-      f'unknown metric {metric!r}; choose from {", ".join(tables.METRICS)}'
-    )
   if style not in STYLES:
     raise ValueError(
       f'unknown style {style!r}; choose from {", ".join(STYLES)}'
+    )
+  table = make_table(rows, metric, reference)
+  if style == 'csv':
+    return _csv(rows, metric, reference)
+  return RENDERERS[style](table)
+
+
+def make_table(
+  rows: Sequence[Row],
+  metric: str = 'error',
+  reference: Mapping[str, Any] | None = None,
+) -> Table:
+  """The table of one metric, without a style; see `render`.
+
+  Raises:
+    ValueError: see `render`.
+  """
+  if metric not in tables.METRICS:
+    raise ValueError(
+      f'unknown metric {metric!r}; choose from {", ".join(tables.METRICS)}'
     )
   if reference is not None and reference['metric'] != metric:
     raise ValueError(
@@ -130,22 +146,11 @@ def render(
     )
   check_rows(rows)
   summaries = [summarize_row(row) for row in rows]
-  if style == 'csv':
-    return _csv(rows, metric, reference)
-  whole = [s[0] for s in summaries if s and s[0]['corruptions']]
+  whole = _with_corruptions(summaries)
   ranked = tables.share_corruptions(whole)
   figures = [row_figures(row, metric) for row in rows]
   theirs = reference['rows'] if reference else {}
-  columns = [
-    Column(
-      '',
-      'seeds',
-      [
-        *(Cell(str(len(row.records))) for row in rows),
-        *(Cell('-') for _ in theirs),
-      ],
-    )
-  ]
+  columns = [_seed_column(rows, len(theirs))]
   for name in COLUMNS:
     columns.append(
       Column(
@@ -157,21 +162,47 @@ def render(
         ],
       )
     )
-  return RENDERERS[style](
-    Table(
-      title=_title(rows, metric),
-      names=[
-        *(
-          _one_line(row.title) + ('' if row.records else ' (not run)')
-          for row in rows
-        ),
-        *(f'{_one_line(name)} (theirs)' for name in theirs),
-      ],
-      columns=columns,
-      notes=_notes(rows, summaries, reference),
-      theirs=len(theirs),
-    )
+  return Table(
+    title=_title(rows, metric),
+    names=[
+      *_names(rows),
+      *(f'{_one_line(name)} (theirs)' for name in theirs),
+    ],
+    columns=columns,
+    notes=_notes(rows, summaries, reference),
+    theirs=len(theirs),
   )
+
+
+def make_summary(
+  rows: Sequence[Row], metrics: Sequence[str] = METRICS
+) -> Table:
+  """Clean, mean 15 and mean 16 of several metrics in one table.
+
+  Args:
+    rows: see `render`.
+    metrics: names in `corruption_tables.METRICS`.
+
+  Raises:
+    ValueError: see `render`.
+  """
+  check_rows(rows)
+  summaries = [summarize_row(row) for row in rows]
+  whole = _with_corruptions(summaries)
+  ranked = tables.share_corruptions(whole)
+  figures = {name: [row_figures(row, name) for row in rows] for name in metrics}
+  columns = [_seed_column(rows)]
+  for name in ('clean', 'mean_15', 'mean_16') if whole else ('clean',):
+    for metric in metrics:
+      columns.append(
+        Column(
+          _head(name, whole if ranked else ()),
+          tables.METRICS[metric].title,
+          _cells(name, metric, figures[metric], ranked),
+        )
+      )
+  title = f'{_where(rows)}; lower is better'
+  return Table(title, _names(rows), columns, _notes(rows, summaries, None))
 
 
 def row_figures(row: Row, metric: str) -> dict[str, Figure]:
@@ -183,14 +214,30 @@ def row_figures(row: Row, metric: str) -> dict[str, Figure]:
       each = [s['corruptions'].get(name, {}) for s in summaries]
     else:
       each = [s[name] for s in summaries]
-    mean, std = _mean_and_std([_number(one.get(metric)) for one in each])
-    found[name] = Figure(
-      mean,
-      std,
-      len(each) if math.isfinite(mean) else 0,
-      *((each[0].get('count'), each[0].get('of')) if each else ()),
-    )
+    figure = over_seeds([one.get(metric) for one in each])
+    if each:
+      figure = figure._replace(count=each[0].get('count'), of=each[0].get('of'))
+    found[name] = figure
   return found
+
+
+def over_seeds(values: Sequence[float | None]) -> Figure:
+  """Mean and deviation of one figure of each seed."""
+  mean, std = _mean_and_std([_number(value) for value in values])
+  return Figure(mean, std, len(values) if math.isfinite(mean) else 0)
+
+
+def ranked_cells(metric: str, figures: Sequence[Figure]) -> list[Cell]:
+  """The cells of a column; the best are marked where there are two to rank."""
+  known = [figure.mean for figure in figures if figure.n]
+  bests = tables.best_of(metric, known) if len(known) > 1 else ()
+  cells = []
+  for figure in figures:
+    text = tables.show(metric, figure.mean)
+    # A deviation has no sign.
+    spread = tables.show(metric, figure.std).lstrip('+')
+    cells.append(Cell(text, text in bests, '' if spread == '-' else spread))
+  return cells
 
 
 def summarize_row(row: Row) -> list[dict[str, Any]]:
@@ -333,12 +380,7 @@ def group_runs(runs: Sequence[Run]) -> list[Row]:
   Rows are in the order of appearance and called by their method; where several
   would be called the same, by what else is different as well.
   """
-  groups = {}  # method, config but seed -> runs
-  for run in runs:
-    about = run.results or run.config
-    method = str(about.get('method', '?'))
-    key = method, json.dumps(config_but_seed(run.config), sort_keys=True)
-    groups.setdefault(key, []).append(run)
+  groups = grouped(runs)
   methods = [method for method, _ in groups]
   titles = []
   for method, config in groups:
@@ -359,6 +401,17 @@ def group_runs(runs: Sequence[Run]) -> list[Row]:
       Row(title, [run.results for run in members if run.results], note)
     )
   return rows
+
+
+def grouped(runs: Sequence[Run]) -> dict[tuple[str, str], list[Run]]:
+  """Runs by their method and, as JSON, their config without the seed."""
+  groups = {}
+  for run in runs:
+    about = run.results or run.config
+    method = str(about.get('method', '?'))
+    key = method, json.dumps(config_but_seed(run.config), sort_keys=True)
+    groups.setdefault(key, []).append(run)
+  return groups
 
 
 def config_but_seed(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -521,38 +574,49 @@ def _head(name, summaries):
 
 
 def _cells(name, metric, rows, ranked):
-  """The cells of one column; the best is marked where there are two to rank."""
+  """The cells of one column; in means that are not ranked, what they are of."""
   figures = [row[name] for row in rows]
-  is_mean = name.startswith('mean')
-  known = [f.mean for f in figures if f.n]
-  bests = ()
-  if len(known) > 1 and (ranked or not is_mean):
-    bests = tables.best_of(metric, known)
-  cells = []
-  for figure in figures:
-    text = tables.show(metric, figure.mean)
-    # A deviation has no sign.
-    spread = tables.show(metric, figure.std).lstrip('+')
-    remark = ''
-    if is_mean and not ranked and figure.of:
-      remark = f'{figure.count} of {figure.of}'
-    cells.append(
-      Cell(text, text in bests, '' if spread == '-' else spread, remark)
+  if ranked or not name.startswith('mean'):
+    return ranked_cells(metric, figures)
+  return [
+    cell._replace(
+      best=False, remark=f'{figure.count} of {figure.of}' if figure.n else ''
     )
-  return cells
+    for cell, figure in zip(ranked_cells(metric, figures), figures, strict=True)
+  ]
+
+
+def _with_corruptions(summaries):
+  """The first seed's summary of each row that was run on corruptions."""
+  return [each[0] for each in summaries if each and each[0]['corruptions']]
+
+
+def _seed_column(rows, theirs=0):
+  counts = [Cell(str(len(row.records))) for row in rows]
+  return Column('', 'seeds', [*counts, *([Cell('-')] * theirs)])
+
+
+def _names(rows):
+  return [
+    _one_line(row.title) + ('' if row.records else ' (not run)') for row in rows
+  ]
 
 
 def _title(rows, metric):
-  records = [record for row in rows for record in row.records]
-  words = (
-    f'{tables.METRICS[metric].title}, '
-    f'{"nearest to 0" if metric == "gap" else "lower"} is better'
+  direction = 'nearest to 0' if metric == 'gap' else 'lower'
+  return (
+    f'{tables.METRICS[metric].title}, {direction} is better; {_where(rows)}'
   )
+
+
+def _where(rows):
+  """The data of a table: 'cifar10; cifar10-C (official files)'."""
+  records = [record for row in rows for record in row.records]
   if not records:
-    return f'{words}; nothing was run yet'
+    return 'nothing was run yet'
   corrupted = [record for record in records if _is_corrupted(record)]
   where = tables.describe(*corrupted) if corrupted else 'clean test set only'
-  return f'{records[0]["dataset"]}: {words}; {where}'
+  return f'{records[0]["dataset"]}; {where}'
 
 
 def _notes(rows, summaries, reference):

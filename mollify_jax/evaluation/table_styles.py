@@ -6,9 +6,11 @@ and `seed_tables`.
 """
 
 import html
+import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+_ZERO_WIDTH_SPACE = '\u200b'
 EN_DASH = '\u2013'  # of a range
 
 
@@ -231,7 +233,7 @@ def render_html(table: Table) -> str:
     )
     rows += [
       '<tr class="theirs">' if theirs else '<tr>',
-      f'<th scope="row">{html.escape(name)}</th>',
+      f'<th scope="row">{breakable(name)}</th>',
       *cells,
       '</tr>',
     ]
@@ -258,6 +260,13 @@ def render_html(table: Table) -> str:
       '</figure>',
     ]
   )
+
+
+def breakable(name: str) -> str:
+  """Escapes a name for HTML; a line may end after its punctuation."""
+  return html.escape(
+    re.sub(r'([_.,/+=])(?=\w)', f'\\1{_ZERO_WIDTH_SPACE}', name)
+  ).replace(_ZERO_WIDTH_SPACE, '<wbr>')
 
 
 RENDERERS = {

@@ -5,7 +5,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,10 @@ class NonFiniteLossError(Exception):
 
 
 def run(
-  config: Mapping[str, Any], workdir: str, mode: str = 'train'
+  config: Mapping[str, Any],
+  workdir: str,
+  mode: str = 'train',
+  flags: Sequence[str] = (),
 ) -> dict[str, Any]:
   """Trains, or goes on training, and evaluates.
 
@@ -56,6 +59,7 @@ def run(
       checkpoint of a finished training again, for which `config.eval` may be
       another one, and replaces the results. `export` writes the network of a
       finished training as a folder, for which it needs no data; see `export`.
+    flags: of the command that asked for the run, for its record.
 
   Returns:
     The result record, as in results.json; that of the export, as in
@@ -71,7 +75,7 @@ def run(
   if mode not in MODES:
     raise ValueError(f'unknown --mode={mode}; choose from {", ".join(MODES)}')
   with StopRequest(workdir) as stop:
-    return _run(config, workdir, mode, stop)
+    return _run(config, workdir, mode, flags, stop)
 
 
 def describe(results: dict[str, Any]) -> str:
@@ -91,7 +95,11 @@ def describe(results: dict[str, Any]) -> str:
 
 
 def _run(
-  config: Mapping[str, Any], workdir: str, mode: str, stop: StopRequest
+  config: Mapping[str, Any],
+  workdir: str,
+  mode: str,
+  flags: Sequence[str],
+  stop: StopRequest,
 ) -> dict[str, Any]:
   spec = run_spec(config)
   # Through JSON, so that tuples and lists compare equal with what was stored.
@@ -150,6 +158,7 @@ def _run(
     )
     results = _results(spec, config, dataset, state, directory)
     results['feed'] = kind
+    results['command'] = reports.command(flags)
     if only_evaluate and results_path.exists():
       # Time and speed are those of the machine that trained.
       before = reports.read_results(results_path)

@@ -144,6 +144,16 @@ def test_environment_names_versions_and_devices():
   assert environment['commit']
 
 
+def test_the_command_is_recorded_without_its_place():
+  kept = ['--config=configs/digits.py:plain', '--config.epochs', '2']
+  flags = ['--workdir=/a', *kept, '--mode', 'evaluate', '--distributed']
+  flags += ['-coordinator', 'a:1', '--process_id=1', '--config.tensorboard']
+  assert reports.command(flags) == [
+    *('python', '-m', 'mollify_jax.main', *kept, '--config.tensorboard')
+  ]
+  assert reports.command([]) == []
+
+
 def row_of(text, start):
   (line,) = [t for t in text.splitlines() if t.startswith(start)]
   return line
