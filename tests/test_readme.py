@@ -1,6 +1,8 @@
 """What the README shows is run here."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -56,13 +58,65 @@ def test_the_snippet_augments_somebody_elses_images():
 
 
 def test_the_snippet_corrupts_somebody_elses_images():
-  assert len(SNIPPETS) == 3
+  assert len(SNIPPETS) == 5
   pixels = np.full((3, 32, 32, 3), 100, np.uint8)
   names = {'jax': jax, 'pixels': pixels}
   exec(compile(SNIPPETS[2], 'README.md', 'exec'), names)
   assert names['foggy'].shape == pixels.shape
   assert names['foggy'].dtype == jnp.uint8
   assert (names['foggy'] != pixels).mean() > 0.5
+
+
+def test_the_snippet_loads_a_classifier(export_folder):
+  images = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 1), np.uint8)
+  names = {'images': images}
+  snippet = SNIPPETS[3].replace('/tmp/c100', str(export_folder))
+  exec(compile(snippet, 'README.md', 'exec'), names)
+  assert names['probabilities'].shape == (5, 10)
+  assert len(names['names']) == 5
+
+
+def test_the_snippet_needs_no_package_of_ours(export_folder, tmp_path):
+  assert len(SNIPPETS[4].strip().splitlines()) <= 12
+  images = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 1), np.uint8)
+  np.save(tmp_path / 'images.npy', images)
+  blocked = ('mollify_jax', 'flax', 'optax', 'orbax', 'ml_collections', 'absl')
+  code = f"""
+import sys
+
+class Block:
+  def find_spec(self, name, path=None, target=None):
+    if name.split('.')[0] in {blocked!r}:
+      raise ModuleNotFoundError(f'{{name}} is blocked')
+
+sys.meta_path.insert(0, Block())
+try:
+  import mollify_jax
+except ModuleNotFoundError:
+  print('blocked')
+import numpy as np
+images = np.load('images.npy')
+{SNIPPETS[4].replace('/tmp/c100/export', str(export_folder))}
+np.save('probabilities.npy', probabilities)
+print(names)
+"""
+  process = subprocess.run(
+    [sys.executable, '-W', 'error', '-c', code],
+    capture_output=True,
+    text=True,
+    check=False,
+    cwd=tmp_path,
+  )
+  assert process.returncode == 0, process.stderr[-3000:]
+  classifier = mollify_jax.load(export_folder)
+  np.testing.assert_allclose(
+    np.load(tmp_path / 'probabilities.npy'),
+    classifier.predict(images),
+    rtol=0,
+    atol=1e-6,
+  )
+  said = ['blocked', str(classifier.classify(images))]
+  assert process.stdout.splitlines() == said
 
 
 def test_linked_files_exist():

@@ -181,22 +181,24 @@ def _write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
   Between the two renames that replace a folder there is none for a moment; a
   process killed just then leaves both, and the next export clears them away.
   """
-  temporary = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=folder.parent))
-  old = temporary.with_name(f'{temporary.name}.old')
   try:
-    for name, data in files.items():
-      (temporary / name).write_bytes(data)
-    temporary.chmod(0o755)
-    if folder.exists():
-      folder.rename(old)
-    temporary.rename(folder)
-  except BaseException as error:
-    if old.exists() and not folder.exists():
-      old.rename(folder)
-    shutil.rmtree(temporary, ignore_errors=True)
+    temporary = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=folder.parent))
+    old = temporary.with_name(f'{temporary.name}.old')
+    try:
+      for name, data in files.items():
+        (temporary / name).write_bytes(data)
+      temporary.chmod(0o755)
+      if folder.exists():
+        folder.rename(old)
+      temporary.rename(folder)
+    except BaseException:
+      if old.exists() and not folder.exists():
+        old.rename(folder)
+      shutil.rmtree(temporary, ignore_errors=True)
+      raise
+  except OSError as error:
     if errors.is_bare(error):  # a full disk is told without a name
-      error.filename = os.fspath(folder)
-      error.filename2 = None
+      error.filename, error.filename2 = os.fspath(folder), None
     raise
   shutil.rmtree(old, ignore_errors=True)
 

@@ -22,6 +22,7 @@ from . import (
   checkpoints,
   configs,
   disks,
+  exports,
   folders,
   npz,
   originals,
@@ -29,7 +30,16 @@ from . import (
 )
 from .place import ROOT, Place
 
-MODULES = (configs, npz, folders, originals, records, checkpoints, disks)
+MODULES = (
+  configs,
+  npz,
+  folders,
+  originals,
+  records,
+  checkpoints,
+  disks,
+  exports,
+)
 CASES = {
   f'{module.__name__.rpartition(".")[2]}: {name}': case
   for module in MODULES
