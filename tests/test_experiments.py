@@ -23,6 +23,29 @@ def test_reduced_bytes_of_a_compiled_program():
   count, total = scaling.reduced_bytes(program)
   assert count == 2
   assert total == 4 * 16 + (4 * 16 + 2 * 3 * 3 * 16 * 2 + 4)
+  assert scaling.all_reduces(program) == [64, 644]
+
+
+def test_all_reduces_are_counted_without_a_run(tmp_path):
+  out = tmp_path / 'scaling.json'
+  out.write_text(json.dumps({'rows': ['kept'], 'counts': ['replaced']}))
+  printed = run_script(
+    'scaling',
+    *('--count', 'small_cnn', '--batch', '4', '--size', '8'),
+    *('--devices', '2', '--out', str(out)),
+  )
+  record = json.loads(out.read_text())
+  assert record['rows'] == ['kept']
+  (found,) = record['counts']
+  assert found['devices'] == 2
+  # Forward and backward of each normalisation, and the gradients.
+  assert found['normalisations'] == 3
+  assert found['all_reduces'] == len(found['bytes_of_each']) == 2 * 3 + 1
+  assert found['reduced_bytes'] == sum(found['bytes_of_each'])
+  # Gradients, and at least twice what the normalisations keep.
+  least = 4 * (found['parameters'] + 2 * found['statistics'])
+  assert least <= found['reduced_bytes'] < 1.01 * least
+  assert 'small_cnn, 2 devices: 7 all-reduces of' in printed
 
 
 def run_script(name, *flags):
