@@ -8,7 +8,12 @@ this figure.
 """
 
 import argparse
+import platform
+import re
 import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +31,42 @@ def loss(kernel, images):
       dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
     )
   return jnp.mean(jnp.square(images))
+
+
+def processor() -> str:
+  """The name of this machine's CPU, as far as the system tells."""
+  try:
+    names = re.findall(
+      r'model name\s*:\s*(.+)', Path('/proc/cpuinfo').read_text()
+    )
+  except OSError:
+    names = []
+  return names[0] if names else platform.processor() or platform.machine()
+
+
+def time_in_turn(
+  cases: Mapping[Any, Callable[[], object]],
+  rounds: int,
+  seconds: float,
+  clock: Callable[[], float] = time.process_time,
+) -> dict[Any, list[float]]:
+  """Seconds per call of every case in every round.
+
+  Args:
+    cases: functions that wait for what they compute, compiled.
+    rounds: of all cases in turn, so that a noisy machine disturbs all alike.
+    seconds: for which a case is called, at least once, in a round.
+    clock: the default is the CPU time of this process.
+  """
+  found = {name: [] for name in cases}
+  for _ in range(rounds):
+    for name, case in cases.items():
+      calls, start = 0, clock()
+      while calls == 0 or clock() - start < seconds:
+        case()
+        calls += 1
+      found[name].append((clock() - start) / calls)
+  return found
 
 
 def main():
@@ -55,15 +96,17 @@ def main():
       kernel = one(kernel, images)
     return kernel
 
-  seconds = {'one call per step': [], 'lax.scan': []}
-  cases = dict(zip(seconds, (loop, scan), strict=True))
+  cases = {
+    name: lambda run=run: jax.block_until_ready(run(kernel, images))
+    for name, run in (('one call per step', loop), ('lax.scan', scan))
+  }
   for case in cases.values():
-    jax.block_until_ready(case(kernel, images))
-  for _ in range(arguments.rounds):
-    for name, case in cases.items():
-      start = time.perf_counter()
-      jax.block_until_ready(case(kernel, images))
-      seconds[name].append((time.perf_counter() - start) / arguments.steps)
+    case()
+  calls = time_in_turn(cases, arguments.rounds, 0, time.perf_counter)
+  seconds = {
+    name: [value / arguments.steps for value in values]
+    for name, values in calls.items()
+  }
   for name, values in seconds.items():
     low, median, high = np.quantile(values, [0.25, 0.5, 0.75])
     print(

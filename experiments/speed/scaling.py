@@ -2,6 +2,7 @@ r"""What more devices cost: time per example, and bytes that are all-reduced.
 
   python -m experiments.speed.scaling
   python -m experiments.speed.scaling --network=preact_resnet18 --batch=16
+  python -m experiments.speed.scaling --count preact_resnet50 wrn_16_1
 
 The trainer's step at a fixed batch per device on 1, 2, 4 and 8 virtual CPU
 devices of one process, and on two processes of one device each; every case in
@@ -10,7 +11,9 @@ what a device more costs in work (virtual devices share the cores, so that wall
 time says nothing). The bytes are counted in the compiled program, whose
 all-reduces are listed with their sizes; the least that data parallelism needs
 is every gradient once, parameters x 4 bytes, of which a ring sends about twice
-as much over each link.
+as much over each link. `--count` compiles the steps of other networks for
+`--devices` and counts alone: nothing is run, and what `--out` holds of the rest
+stays.
 """
 
 import argparse
@@ -25,6 +28,8 @@ from pathlib import Path
 
 import numpy as np
 
+from mollify_jax.evaluation import reports
+
 ROOT = Path(__file__).parents[2]
 # title -> processes, devices of each
 CASES = {
@@ -37,21 +42,27 @@ CASES = {
 BYTES = {'f32': 4, 's32': 4, 'u32': 4, 'bf16': 2, 'f16': 2, 'pred': 1}
 
 
-def reduced_bytes(program: str) -> tuple[int, int]:
-  """All-reduces of a compiled program: how many, and their bytes together.
+def all_reduces(program: str) -> list[int]:
+  """Bytes of each all-reduce of a compiled program.
 
   Those of one shape or of a tuple of shapes, as in
   `%all-reduce.3 = (f32[16]{0}, f32[3,3,16,16]{3,2,1,0}) all-reduce(...)`.
   """
-  count, total = 0, 0
+  sizes = []
   for result in re.findall(
     r'= (.*?) all-reduce(?:-start)?\(', program, flags=re.MULTILINE
   ):
-    count += 1
-    for kind, sizes in re.findall(r'(\w+)\[([\d,]*)\]', result):
-      shape = [int(size) for size in sizes.split(',') if size]
-      total += BYTES[kind] * int(np.prod(shape, dtype=np.int64))
-  return count, total
+    sizes.append(0)
+    for kind, dimensions in re.findall(r'(\w+)\[([\d,]*)\]', result):
+      shape = [int(size) for size in dimensions.split(',') if size]
+      sizes[-1] += BYTES[kind] * int(np.prod(shape, dtype=np.int64))
+  return sizes
+
+
+def reduced_bytes(program: str) -> tuple[int, int]:
+  """All-reduces of a compiled program: how many, and their bytes together."""
+  sizes = all_reduces(program)
+  return len(sizes), sum(sizes)
 
 
 def run_case(network, batch, size, processes, devices, seconds):
@@ -105,6 +116,48 @@ def run_case(network, batch, size, processes, devices, seconds):
   }
 
 
+def count(network, batch, size, devices):
+  """The all-reduces of one network's step, from a process that compiles it."""
+  flags = f'--xla_force_host_platform_device_count={devices}'
+  process = subprocess.run(
+    [
+      *(sys.executable, '-m', 'experiments.speed.scaling_count'),
+      *(network, str(batch * devices), str(size)),
+    ],
+    cwd=ROOT,
+    stdout=subprocess.PIPE,
+    text=True,
+    check=True,
+    env={**os.environ, 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': flags},
+  )
+  return json.loads(process.stdout.splitlines()[-1])
+
+
+def print_count(found):
+  *small, largest = found['bytes_of_each']
+  least = 4 * found['parameters']
+  print(
+    f'{found["network"]}, {found["devices"]} devices: {found["all_reduces"]} '
+    f'all-reduces of {found["reduced_bytes"]:,} bytes, '
+    f'{found["reduced_bytes"] / least:.3f} of the parameters; the largest '
+    f'{largest:,}'
+    + (
+      f', the others {small[0]:,} to {small[-1]:,}, together {sum(small):,}'
+      if small
+      else ''
+    )
+    + f'; {found["normalisations"]} normalisations'
+  )
+
+
+def save(path, **parts):
+  """Replaces these parts of the results and keeps the others."""
+  if path is None:
+    return
+  record = json.loads(path.read_text()) if path.exists() else {}
+  reports.write_json(path, {**record, **parts})
+
+
 def main():
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('--network', default='wrn_16_1')
@@ -112,8 +165,19 @@ def main():
   parser.add_argument('--size', type=int, default=32)
   parser.add_argument('--rounds', type=int, default=5)
   parser.add_argument('--seconds', type=float, default=3.0)
+  parser.add_argument('--count', nargs='+', help='networks only to compile')
+  parser.add_argument('--devices', type=int, default=2, help='with --count')
   parser.add_argument('--out', type=Path, help='also write results as JSON')
   arguments = parser.parse_args()
+  if arguments.count:
+    counts = []
+    for network in arguments.count:
+      counts.append(
+        count(network, arguments.batch, arguments.size, arguments.devices)
+      )
+      print_count(counts[-1])
+    save(arguments.out, counts=counts)
+    return
   found = {title: [] for title in CASES}
   for _ in range(arguments.rounds):
     for title, (processes, devices) in CASES.items():
@@ -143,8 +207,7 @@ def main():
       f'{row["reduced_bytes"]:,} bytes, {row["reduced_bytes"] / least:.3f} of '
       'the parameters'
     )
-  if arguments.out:
-    arguments.out.write_text(json.dumps(rows, indent=2) + '\n')
+  save(arguments.out, rows=rows)
 
 
 if __name__ == '__main__':

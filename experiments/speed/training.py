@@ -106,20 +106,20 @@ class Ours:
 
 
 class Torch:
-  """PyTorch in a process of its own; see `torch_training.py`."""
+  """PyTorch in a process of its own, which runs a script beside this one."""
 
-  def __init__(self, python):
+  def __init__(self, python, script='torch_training.py'):
     self._process = subprocess.Popen(
-      [str(python), str(Path(__file__).with_name('torch_training.py'))],
+      [str(python), str(Path(__file__).with_name(script))],
       stdin=subprocess.PIPE,
       stdout=subprocess.PIPE,
       text=True,
     )
     self.version = self._process.stdout.readline().strip()
 
-  def measure(self, network, batch, size, how, seconds):
-    """`seconds` per step and `bytes`, or an `error`."""
-    self._process.stdin.write(f'{network} {batch} {size} {how} {seconds}\n')
+  def measure(self, *request):
+    """What the script answers, such as `seconds` per step, or an `error`."""
+    self._process.stdin.write(f'{" ".join(map(str, request))}\n')
     self._process.stdin.flush()
     return json.loads(self._process.stdout.readline())
 
