@@ -1,4 +1,4 @@
-# The two set-up commands of the README: `make demo` and `make test`.
+# Each target sets up what it needs: `make demo`, `make test`, `make docs`.
 PYTHON ?= python3
 VENV ?= .venv
 RUNS ?= runs/demo
@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Only its photographs are read (the extra `frost`): none of its dependencies.
 TEXTURES := imagecorruptions==1.1.2
 
-.PHONY: demo test test-all lint clean
+.PHONY: demo test test-all lint docs clean
 
 # Trains the digits plainly and mollified (same network, same steps) and
 # prints the two side by side.
@@ -30,6 +30,10 @@ lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+# The site, into site/; needs no network once the packages are there.
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
@@ -38,9 +42,13 @@ $(VENV)/.train: $(VENV)/bin/python requirements.txt pyproject.toml
 	touch $@
 
 $(VENV)/.test: $(VENV)/.train
-	$(BIN)/python -m pip install --quiet --editable '.[train,data,test]'
+	$(BIN)/python -m pip install --quiet --editable '.[train,data,docs,test]'
 	$(BIN)/python -m pip install --quiet --no-deps $(TEXTURES)
 	touch $@
 
+$(VENV)/.docs: $(VENV)/.train
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) runs site

@@ -5,6 +5,7 @@ import contextlib
 import copy
 import importlib
 import io
+import json
 import os
 import re
 import shlex
@@ -16,10 +17,13 @@ from pathlib import Path
 
 import pytest
 
+import mollify_jax
+from mollify_jax import corruptions
+
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / 'docs'
 PAGES = sorted(DOCS.rglob('*.md'))
-SHOWN = [ROOT / 'README.md', *PAGES]
+SHOWN = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *PAGES]
 EXAMPLES = sorted((DOCS / 'examples').glob('*.md'))
 LONGEST_EXAMPLE = 60  # lines of code
 
@@ -152,6 +156,120 @@ def test_every_block_has_a_language_that_is_checked(path):
 def test_linked_files_exist(path):
   for target in re.findall(r'\]\((?!https?:)([^)#\s]+)', path.read_text()):
     assert (path.parent / target).exists(), target
+
+
+def test_pages_are_in_the_navigation():
+  # Not parsed: Material's own tags are more than plain YAML.
+  listed = re.findall(
+    r': ([\w/]+\.md)$', (ROOT / 'mkdocs.yml').read_text(), re.M
+  )
+  assert sorted(listed) == [p.relative_to(DOCS).as_posix() for p in PAGES]
+
+
+@pytest.mark.parametrize(
+  'package',
+  [mollify_jax, mollify_jax.augment, corruptions],
+  ids=lambda package: package.__name__,
+)
+def test_every_public_name_has_its_place_on_an_api_page(package):
+  pages = '\n'.join(p.read_text() for p in (DOCS / 'api').glob('*.md'))
+  for name in package.__all__:
+    rendered = rf'^::: {package.__name__}\.{name}$'
+    tabled = rf'^\| `{name}` \|'  # what is a plain table of names
+    described = re.search(f'{rendered}|{tabled}', pages, re.M)
+    # The package of augmentations has a page of its own.
+    assert described or name == 'augment', f'{package.__name__}.{name}'
+
+
+def test_names_on_api_pages_exist():
+  for page in (DOCS / 'api').glob('*.md'):
+    for name in re.findall(r'^::: (\S+)$', page.read_text(), re.M):
+      module, _, attribute = name.rpartition('.')
+      assert hasattr(importlib.import_module(module), attribute), name
+
+
+@pytest.mark.slow
+def test_the_site_builds_strictly(tmp_path):
+  pytest.importorskip('mkdocs')
+  done = subprocess.run(
+    [
+      *(sys.executable, '-m', 'mkdocs', 'build', '--strict'),
+      *('--site-dir', tmp_path / 'site'),
+    ],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    check=False,
+    env={**os.environ, 'NO_MKDOCS_2_WARNING': '1'},
+  )
+  assert done.returncode == 0, done.stdout + done.stderr
+  assert 'WARNING' not in done.stderr
+  kernels = (tmp_path / 'site' / 'api' / 'kernels.html').read_text()
+  assert 'channel-normalised' in kernels  # of a docstring
+  for page in (tmp_path / 'site').rglob('*.html'):  # a reader needs no network
+    fetched = r'<(?:script|link|img)[^>]*(?:src|href)="(?:https?:)?//[^"]*"'
+    assert not re.search(fetched, page.read_text()), page
+
+
+NOTEBOOK = DOCS / 'digits.ipynb'
+
+
+def cells(kind):
+  notebook = json.loads(NOTEBOOK.read_text())
+  return [
+    ''.join(cell['source'])
+    for cell in notebook['cells']
+    if cell['cell_type'] == kind
+  ]
+
+
+def test_the_notebook_is_one_and_holds_no_outputs():
+  notebook = json.loads(NOTEBOOK.read_text())
+  assert (notebook['nbformat'], notebook['nbformat_minor']) == (4, 5)
+  ids = [cell['id'] for cell in notebook['cells']]
+  assert len(ids) == len(set(ids))
+  assert 12 <= len(ids) <= 20
+  for cell in notebook['cells']:
+    if cell['cell_type'] == 'code':
+      assert cell['outputs'] == []
+      assert cell['execution_count'] is None
+  done = subprocess.run(
+    [sys.executable, '-m', 'ruff', 'check', NOTEBOOK],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert done.returncode == 0, done.stdout
+
+
+# Without a kernel: Jupyter's brings sockets, warnings and forty packages, and
+# what could fail here is the code. Warnings are errors in it, too.
+@pytest.mark.slow
+def test_the_notebook_runs(tmp_path):
+  draw = (
+    'import matplotlib.pyplot as plt\n'
+    'for number in plt.get_fignums():\n'
+    '  plt.figure(number).savefig(f"{number}.png")\n'
+  )
+  program = tmp_path / 'notebook.py'
+  program.write_text('\n\n'.join([*cells('code'), draw]))
+  done = subprocess.run(
+    [sys.executable, '-W', 'error', program],
+    cwd=tmp_path,
+    capture_output=True,
+    text=True,
+    check=False,
+    env={
+      **os.environ,
+      'JAX_PLATFORMS': 'cpu',
+      'MPLBACKEND': 'agg',
+      'PYTHONPATH': str(ROOT),
+    },
+  )
+  assert done.returncode == 0, done.stderr[-2000:]
+  pictures = list(tmp_path.glob('*.png'))
+  assert len(pictures) == sum('plt.subplots' in cell for cell in cells('code'))
 
 
 def commands(path):

@@ -123,7 +123,8 @@ def rotate_image(
   Args:
     image: [H, W, C].
     degrees: float32[], the angle.
-    interpolation, fill: static, see `affine_image`.
+    interpolation: static, see `affine_image`.
+    fill: static, see `affine_image`.
 
   Returns:
     Same shape and dtype.

@@ -60,8 +60,8 @@ def apply(
       Rotate: degrees, > 0 counter-clockwise. Brightness, Color, Contrast,
       Sharpness: factor - 1. Posterize: bits kept. Solarize: the threshold as a
       fraction of 255. The others ignore it, and it may be left out.
-    interpolation, fill: static, of geometric operations; see
-      `geometry.affine_image`.
+    interpolation: static, of geometric operations; see `affine_image`.
+    fill: likewise.
 
   Returns:
     Same shape and dtype.

@@ -216,7 +216,11 @@ def augment_image(
 def augment_images(
   keys: jax.Array, images: jax.Array, spec: AugmentSpec
 ) -> jax.Array:
-  """Augments each image by itself: key[B], uint8[B, H, W, C]; see above."""
+  """Augments each of key[B], uint8[B, H, W, C] by itself; see `augment_image`.
+
+  Raises:
+    ValueError, TypeError: as `augment_image`, or lengths that differ.
+  """
   return jax.vmap(augment_image, in_axes=(0, 0, None))(keys, images, spec)
 
 

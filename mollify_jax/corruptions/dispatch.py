@@ -82,7 +82,9 @@ def draw_randomness(
   Args:
     key: key[].
     shape: (H, W, C) of the image.
-    name, severity, parameters: as in `corrupt`. Static.
+    name: as in `corrupt`. Static, as all that follows.
+    severity: likewise.
+    parameters: likewise.
 
   Returns:
     Arrays for `corrupt_with`; () for a deterministic corruption. Most depend
@@ -124,10 +126,16 @@ def corrupt_with(
   Args:
     image: as in `corrupt`.
     randomness: from `draw_randomness` with the same arguments.
-    name, severity, parameters, dtype: as in `corrupt`.
+    name: as in `corrupt`, static, as all that follows.
+    severity: likewise.
+    parameters: likewise.
+    dtype: likewise.
 
-  Returns, Raises:
+  Returns:
     As `corrupt`.
+
+  Raises:
+    ValueError, TypeError: as `corrupt`.
   """
   arguments = _arguments(name, severity, parameters)
   check_pixels(image, 'corrupt')
@@ -242,7 +250,8 @@ def cell_keys(
 
   Args:
     seed: of the whole corrupted set, int32[] or int >= 0.
-    name, severity: as in `corrupt`.
+    name: as in `corrupt`.
+    severity: likewise.
     indices: int32[B], positions in the test set.
 
   Returns:

@@ -146,7 +146,8 @@ def nearest_parameters(height: int, width: int) -> str:
   """The set made for the size nearest to an image's, by ratio of sides.
 
   Args:
-    height, width: of the images, in pixels.
+    height: of the images, in pixels.
+    width: likewise.
 
   Returns:
     A name in `PARAMETER_SETS`. Whoever takes it for another size than its own

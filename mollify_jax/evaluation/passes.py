@@ -306,8 +306,8 @@ def run_conditions(
       `run_pass`.
 
   Returns:
-    One record per condition: `corruption`, `t`, the figures of `run_pass` and
-    `label_confidence`.
+    One record per condition, with `corruption`, `t`, the figures of `run_pass`
+    and `label_confidence`.
   """
   records = []
   for condition in conditions:

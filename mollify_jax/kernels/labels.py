@@ -41,10 +41,10 @@ def temper_label(
 ) -> jax.Array:
   """Softens one label distribution by gamma.
 
-  `smooth`        (1 - gamma) y + gamma / K, the paper's: uniform at gamma 1
-  `decay`         (1 - gamma) y: no target at gamma 1
-  `extra`         y, plus an extra class of mass gamma (sums to 1 + gamma)
-  `extra_smooth`  (1 - gamma) y, plus an extra class of mass gamma
+  - `smooth`: (1 - gamma) y + gamma / K, the paper's; uniform at gamma 1
+  - `decay`: (1 - gamma) y; no target at gamma 1
+  - `extra`: y, plus an extra class of mass gamma (sums to 1 + gamma)
+  - `extra_smooth`: (1 - gamma) y, plus an extra class of mass gamma
 
   Source: Heinonen et al. 2025 (arXiv 2406.01494), section 3 and ablations.
 

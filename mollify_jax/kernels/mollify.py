@@ -242,8 +242,8 @@ def mollify_example(
     spec: static.
 
   Returns:
-    image: same shape and dtype.
-    label: float[K], or float[K + 1] under an `extra` rule; same dtype.
+    The image, same shape and dtype, and the label, float[K], or float[K + 1]
+    under an `extra` rule, same dtype.
 
   Raises:
     ValueError: wrong ranks (the message names the batch function), or blur
@@ -289,8 +289,8 @@ def mollify_batch(
       the shares are exact over the whole.
 
   Returns:
-    images: same shape and dtype.
-    labels: float[B, K], or float[B, K + 1] under an `extra` rule.
+    The images, same shape and dtype, and the labels, float[B, K], or
+    float[B, K + 1] under an `extra` rule.
 
   Raises:
     ValueError: wrong ranks or lengths.

@@ -24,8 +24,8 @@ def add_noise(image: jax.Array, epsilon: jax.Array, t: jax.Array) -> jax.Array:
     t: float[], temperature in [0, 1].
 
   Returns:
-    Same shape and dtype as `image`, computed in float32: `image` at t = 0,
-    `epsilon` at t = 1.
+    Same shape and dtype as `image`, computed in float32. It is `image` at
+    t = 0 and `epsilon` at t = 1.
 
   Raises:
     ValueError: wrong ranks, or `epsilon` is not of the image's shape.

@@ -63,7 +63,7 @@ def noise_gamma(t: jax.Array, power: float | jax.Array = 1.0) -> jax.Array:
       ("greedy"), 1 is the paper's default, 100 amounts to no softening.
 
   Returns:
-    float32[...] in [0, 1]: 0 at t = 0, 1 at t = 1. The gradient at t = 0 is
+    float32[...] in [0, 1], 0 at t = 0, 1 at t = 1. The gradient at t = 0 is
     finite for power >= 1/2.
   """
   t = _float32(t)
@@ -87,7 +87,7 @@ def blur_gamma(t: jax.Array, power: float | jax.Array = 1.0) -> jax.Array:
     power: k_b > 0, scalar or of t's shape; see `noise_gamma`.
 
   Returns:
-    float32[...] in [0, 1]: 0 at t = 0, 1 at t = 1. The gradient at t = 0 is
+    float32[...] in [0, 1], 0 at t = 0, 1 at t = 1. The gradient at t = 0 is
     finite for power >= 1.
   """
   return jnp.power(_float32(t), power)
