@@ -13,7 +13,14 @@ from mollify_jax.corruptions.severities import (
   SEVERITIES,
 )
 from mollify_jax.evaluation import corruption_tables as tables
-from mollify_jax.evaluation.plots import new_figure, save, styled
+from mollify_jax.evaluation import seeds
+from mollify_jax.evaluation.plots import (
+  fill_band,
+  mean_and_std,
+  new_figure,
+  save,
+  styled,
+)
 
 _MISSING = '#e8e8e8'
 _CURVES = ('error', 'nll', 'ece')
@@ -131,59 +138,30 @@ def draw_severity_curves(
   """Error, NLL and ECE against severity: all corruptions, and each group.
 
   Means over those of the fifteen that every run has whole, so that all curves
-  of a panel are over the same images.
+  of a panel are over the same images. Runs that differ in nothing but their
+  seed are one curve, with a band of one standard deviation.
 
   Args:
     path: of the PNG.
     runs: result records with a `corrupted` entry, on one test set.
 
   Raises:
-    ValueError: see `corruption_tables.comparable`; or no corruption of the
-      fifteen is whole in every run.
+    ValueError: see `shared_corruptions` and `seeds.group_runs`.
   """
-  tables.comparable(runs)
-  summaries = [tables.summarize(run) for run in runs]
-  shared = [
-    name
-    for name in CORRUPTIONS
-    if all(name in summary['corruptions'] for summary in summaries)
-  ]
-  if not shared:
-    raise ValueError(
-      'no corruption was run at all five severities in every run; evaluate '
-      'them first'
-    )
-  panels_of = {'all': (shared, len(CORRUPTIONS))}
-  for group, names in GROUPS.items():
-    chosen = [name for name in names if name in shared]
-    if chosen:
-      panels_of[group] = (chosen, len(names))
+  shared = shared_corruptions(runs)
+  methods = seeds.group_runs(runs)
+  panels_of = corruption_groups(shared)
   figure = new_figure(2.2 * len(panels_of), 6.0)
   panels = figure.subplots(
     len(_CURVES), len(panels_of), sharex=True, sharey='row', squeeze=False
   )
-  for column, (title, (names, total)) in enumerate(panels_of.items()):
-    share = f'{len(names)} of {total}' if len(names) < total else str(total)
-    panels[0, column].set_title(f'{title} ({share})', fontsize=10)
+  for column, (title, names) in enumerate(panels_of.items()):
+    panels[0, column].set_title(title, fontsize=10)
     panels[-1, column].set_xlabel('severity')
-    for run, color, marker in styled(runs):
-      means = tables.severity_means(run, names)
-      for row, metric in enumerate(_CURVES):
-        panels[row, column].plot(
-          [0, *SEVERITIES],
-          [mean[metric] * (100 if metric == 'error' else 1) for mean in means],
-          marker,
-          color=color,
-          markersize=4,
-          linewidth=1.4,
-        )
+    for row, metric in enumerate(_CURVES):
+      fill_severity(panels[row, column], methods, names, metric)
   for row, metric in enumerate(_CURVES):
     panels[row, 0].set_ylabel(tables.METRICS[metric].title)
-    panels[row, 0].set_ylim(bottom=0)
-    for panel in panels[row]:
-      panel.grid(alpha=0.3)
-      panel.set_xticks([0, *SEVERITIES])
-      panel.set_xlim(-0.2, 5.2)  # so that no marker is cut
   figure.align_ylabels(panels[:, 0])
   figure.subplots_adjust(wspace=0.1, hspace=0.12)
   figure.suptitle(
@@ -192,8 +170,73 @@ def draw_severity_curves(
     fontsize=10,
     parse_math=False,
   )
-  _legend(figure, panels[0, 0].get_lines(), tables.row_names(runs))
+  names = [method.title for method in methods]
+  _legend(figure, panels[0, 0].get_lines(), names)
   save(figure, path)
+
+
+def shared_corruptions(runs: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+  """Those of the fifteen that every run has at all five severities.
+
+  Raises:
+    ValueError: see `corruption_tables.comparable`; or there are none.
+  """
+  tables.comparable(runs)
+  whole = [tables.summarize(run)['corruptions'] for run in runs]
+  shared = [n for n in CORRUPTIONS if all(n in found for found in whole)]
+  if not shared:
+    raise ValueError(
+      'no corruption was run at all five severities in every run; evaluate '
+      'them first'
+    )
+  return tuple(shared)
+
+
+def corruption_groups(shared: Sequence[str]) -> dict[str, tuple[str, ...]]:
+  """Corruptions by group, all of them first, under titles for panels.
+
+  Args:
+    shared: some of the fifteen.
+
+  Returns:
+    {'all (15)': (...), 'noise (3)': (...), 'weather (3 of 4)': (...), ...};
+    a group of which there is none is left out.
+  """
+  found = {}
+  for group, names in {'all': CORRUPTIONS, **GROUPS}.items():
+    chosen = tuple(name for name in names if name in shared)
+    if chosen:
+      share = str(len(chosen))
+      share += f' of {len(names)}' if len(chosen) < len(names) else ''
+      found[f'{group} ({share})'] = chosen
+  return found
+
+
+def fill_severity(
+  panel, methods: Sequence[seeds.Method], names: Sequence[str], metric: str
+) -> None:
+  """Draws one metric against severity into axes, a curve per method.
+
+  Args:
+    panel: Matplotlib's axes.
+    methods: see `seeds.group_runs`.
+    names: the corruptions that are averaged, whole in every run.
+    metric: a name in `corruption_tables.METRICS`; the error is in percent.
+  """
+  scale = 100 if metric == 'error' else 1
+  severities = [0, *SEVERITIES]
+  for method, style in styled(methods):
+    values = [
+      [scale * mean[metric] for mean in tables.severity_means(run, names)]
+      for run in method.runs
+    ]
+    mean, deviation = mean_and_std(values)
+    panel.plot(severities, mean, **style.of_line(), markersize=4, linewidth=1.4)
+    fill_band(panel, severities, mean, deviation, style.color)
+  panel.set_ylim(bottom=0)
+  panel.grid(alpha=0.3)
+  panel.set_xticks(severities)
+  panel.set_xlim(-0.2, 5.2)  # so that no marker is cut
 
 
 def _draw_cell(panel, left, top, value, metric, colors, norm):

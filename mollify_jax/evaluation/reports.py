@@ -112,6 +112,11 @@ def read_json(path: str | os.PathLike) -> dict[str, Any]:
     ValueError: it is not whole JSON, or something else than an object.
     OSError: it cannot be read.
   """
+  return _read_value(path, (dict,))
+
+
+def _read_value(path: str | os.PathLike, kinds: tuple[type, ...]) -> Any:
+  """Reads a JSON file of an object, or of what else may be in it."""
   path = Path(path)
   if not path.exists():
     raise FileNotFoundError(
@@ -120,7 +125,7 @@ def read_json(path: str | os.PathLike) -> dict[str, Any]:
     )
   try:
     record = json.loads(path.read_text())
-    if not isinstance(record, dict):
+    if not isinstance(record, kinds):
       raise ValueError(f'wanted an object, got {type(record).__name__}')
     return record
   except (ValueError, RecursionError) as error:
@@ -136,6 +141,40 @@ def read_results(path: str | os.PathLike) -> dict[str, Any]:
     FileNotFoundError, ValueError: missing, damaged, or not such a record.
   """
   results = read_json(path)
+  _check_record(results, path)
+  return results
+
+
+def read_runs(path: str | os.PathLike) -> list[dict[str, Any]]:
+  """Reads the records of a workdir, or of a file of one record or several.
+
+  Args:
+    path: the workdir of a finished run; or a JSON file that holds a record or
+      a list of records, as the results.json of experiments do.
+
+  Raises:
+    FileNotFoundError, ValueError: missing, damaged, not such records, or none.
+    OSError: it cannot be read.
+  """
+  path = Path(path)
+  if path.is_dir():
+    path = path / 'results.json'
+  runs = _read_value(path, (dict, list))
+  runs = [runs] if isinstance(runs, dict) else runs
+  if not runs:
+    raise ValueError(f'{path} is an empty list; wanted result records')
+  for index, run in enumerate(runs):
+    if not isinstance(run, dict):
+      raise ValueError(
+        f'entry {index} of {path} is {type(run).__name__}, wanted an object; '
+        'name files of result records'
+      )
+    _check_record(run, path)
+  return runs
+
+
+def _check_record(results: dict[str, Any], path: str | os.PathLike) -> None:
+  """Refuses an object that is no result record."""
   missing = [name for name in _REQUIRED if name not in results]
   if missing or results['format'] != FORMAT:
     raise ValueError(
@@ -148,7 +187,6 @@ def read_results(path: str | os.PathLike) -> dict[str, Any]:
     raise ValueError(
       f'{path} is damaged ({wrong}); delete it and run the same command again'
     )
-  return results
 
 
 def _wrong_entry(results: dict[str, Any]) -> str:
