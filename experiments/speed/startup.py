@@ -1,4 +1,4 @@
-r"""How long a run takes to start: without compiled programs kept, and with them.
+r"""How long a run takes to start, with no compiled programs kept and with them.
 
   python -m experiments.speed.startup
   python -m experiments.speed.startup --config.model=wrn_16_1 \
