@@ -29,6 +29,7 @@ from experiments.sweep import Job, Sweep
 from mollify_jax import errors
 from mollify_jax.evaluation import (
   corruption_plots,
+  page_style,
   plots,
   reports,
   seed_tables,
@@ -81,6 +82,26 @@ DIGITS_BUDGETS: Mapping[str, tuple[str, ...]] = {
     'eval.corruptions=gaussian_noise,defocus_blur,fog,jpeg_compression',
   ),
 }
+
+
+_PAGE = """\
+<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{name}</title>
+<style>
+{style}
+</style>
+</head>
+<body>
+<main>
+{body}
+</main>
+</body>
+</html>
+"""
 
 
 class Row(NamedTuple):
@@ -235,7 +256,9 @@ def write_tables(
         theirs = seed_tables.reference_of(reference, metric)
         text = seed_tables.render(named, metric, style, theirs)
         texts.append(_under(group, text, style))
-    reports.write_whole(out / f'{name}.{ending}', _join(texts, style).encode())
+    reports.write_whole(
+      out / f'{name}.{ending}', _join(texts, style, name).encode()
+    )
   jobs = {job.directory: job for row in rows for job in row.jobs}
   runs = [
     sweep.results(job)
@@ -270,9 +293,7 @@ def seed_rows(sweep: Sweep, rows: Sequence[Row]) -> list[seed_tables.Row]:
     lines.append(seed_tables.Row(row.title, records, note))
     scaled = [reports.scaled(r) for r in records if 'temperature_scaling' in r]
     if scaled:
-      lines.append(
-        seed_tables.Row(f'{row.title}, temperature scaled', scaled, note)
-      )
+      lines.append(seed_tables.Row(f'{row.title}, temperature scaled', scaled))
   return lines
 
 
@@ -353,11 +374,11 @@ def _under(group, text, style):
   }.get(style, text)
 
 
-def _join(texts, style):
+def _join(texts, style, name):
   if style == 'csv':  # one table, with one head
     first, *others = (text.splitlines() for text in texts)
     return '\n'.join([*first, *(line for t in others for line in t[1:])]) + '\n'
   body = '\n\n'.join(texts)
   if style == 'html':
-    return f'<!doctype html>\n<meta charset="utf-8">\n{body}\n'
+    return _PAGE.format(name=name, style=page_style.STYLE, body=body)
   return f'{body}\n'
