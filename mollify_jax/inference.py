@@ -142,8 +142,8 @@ class Classifier:
 def load(path: str | os.PathLike, *, max_batch: int = 256) -> Classifier:
   """Loads a trained classifier.
 
-    classifier = mollify_jax.load('/tmp/digits')
-    probabilities = classifier.predict(images)  # uint8 [B, H, W, C]
+      classifier = mollify_jax.load('/tmp/digits')
+      probabilities = classifier.predict(images)  # uint8 [B, H, W, C]
 
   Args:
     path: the workdir of a finished run, which takes what training takes (the

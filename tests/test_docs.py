@@ -316,7 +316,7 @@ def test_commands_exist_and_take_these_flags(words, monkeypatch, tmp_path):
     'python -m mollify_jax.evaluation.corruption_tables x --stile=latex',
     'python -m mollify_jax.evaluation.reports x --latex',
     'python -m experiments.table1 --dataset=cifar10 --workdir=x --seed=3',
-    'python -m experiments.figures nothing x --out=y',
+    'python -m experiments.figures all x --oot=y',
     'python -m pytest tests/test_nothing.py',
     'python -m pytest -m fast',
     'make everything',
@@ -401,13 +401,16 @@ def check_module(name, rest, monkeypatch, tmp_path):
     return
   source = Path(spec.origin).read_text()
   parser = argparse.ArgumentParser
-  parse_args, parse_known_args = parser.parse_args, parser.parse_known_args
+  parse_known_args = parser.parse_known_args
   within = []
 
-  def stop_after_all(self, *arguments):
-    within.append(self)
-    parse_args(self, *arguments)
-    raise _ParsedError
+  def stop_after(parse):
+    def stop(self, *arguments):
+      within.append(self)
+      parse(self, *arguments)
+      raise _ParsedError
+
+    return stop
 
   def stop_after_known(self, *arguments):
     namespace, others = parse_known_args(self, *arguments)
@@ -417,7 +420,8 @@ def check_module(name, rest, monkeypatch, tmp_path):
     assert all(other.startswith('--config.') for other in others), others
     raise _ParsedError
 
-  monkeypatch.setattr(parser, 'parse_args', stop_after_all)
+  for parse in (parser.parse_args, parser.parse_intermixed_args):
+    monkeypatch.setattr(parser, parse.__name__, stop_after(parse))
   monkeypatch.setattr(parser, 'parse_known_args', stop_after_known)
   if 'ArgumentParser' not in source:
     # It reads its few flags by hand, or leaves them to another module. In the
