@@ -28,8 +28,9 @@ from mollify_jax.kernels.mollify import MollifySpec
 RUN_FIGURES = ('severity', 'ablations', 'reliability')
 
 
-def bins(shift=0):
+def bins(shift=0, weight=1):
   count = np.array([0] * 5 + [4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24])
+  count *= weight
   confidence = count * (np.arange(16) + 0.5) / 16
   correct = np.maximum(count - 3 - shift * (count > 0), 0)
   return {
@@ -40,7 +41,7 @@ def bins(shift=0):
 
 
 def record(method='plain', seed=0, scale=1.0, roles=('clean',), **mollify):
-  def figures(error, shift=0):
+  def figures(error, shift=0, weight=1):
     return {
       'n': 1234,
       'error': error,
@@ -48,7 +49,7 @@ def record(method='plain', seed=0, scale=1.0, roles=('clean',), **mollify):
       'brier': error / 3,
       'ece': error / 2,
       'confidence': 1 - error / 2,
-      'bins': bins(shift),
+      'bins': bins(shift, weight),
     }
 
   return {
@@ -87,7 +88,7 @@ def record(method='plain', seed=0, scale=1.0, roles=('clean',), **mollify):
         {
           'corruption': name,
           'severity': severity,
-          **figures(scale * (index / 100 + severity / 10), 1),
+          **figures(scale * (index / 100 + severity / 10), 1, 1 + index),
         }
         for index, name in enumerate(CORRUPTIONS)
         for severity in range(1, 6)
@@ -212,8 +213,13 @@ def test_reliability_pools_all_cells_and_seeds(inputs):
   runs = some_runs()
   figure = command.FIGURES['reliability'](inputs('reliability', runs=runs))
   assert_fits(figure)
-  for kind, shift in (('clean', 0), ('corrupted', 1)):
-    want = {key: np.array(values, float) for key, values in bins(shift).items()}
+  for kind, cells in (
+    ('clean', [bins()]),
+    ('corrupted', [bins(1, 1 + i) for i in range(15) for _ in range(5)]),
+  ):
+    want = {
+      key: np.sum([cell[key] for cell in cells], axis=0) for key in cells[0]
+    }
     ece = np.abs(want['correct'] - want['confidence']).sum()
     ece /= want['count'].sum()
     # The last bin holds the confidence of exactly 1, too.
@@ -246,6 +252,7 @@ def test_many_methods_fit_the_page(inputs):
     assert_fits(command.FIGURES[name](inputs(name, runs=runs)))
 
 
+@pytest.mark.slow
 def test_method_shows_labels_schedules_and_predictions(inputs):
   given = inputs('method', runs=some_runs())
   figure = command.FIGURES['method'](given)
@@ -293,6 +300,7 @@ def test_method_shows_labels_schedules_and_predictions(inputs):
     command.FIGURES['method'](inputs('method', '--method=x', runs=some_runs()))
 
 
+@pytest.mark.slow
 def test_method_without_runs_has_the_schedule_alone(inputs):
   figure = command.FIGURES['method'](inputs('method', '--image=5'))
   assert_fits(figure)
@@ -338,6 +346,7 @@ def test_spectrum_of_white_noise_is_flat_and_has_the_energy():
   np.testing.assert_allclose(rest, variance, rtol=0.12)
 
 
+@pytest.mark.slow
 def test_sequences_show_images_over_their_t(inputs):
   figure = command.FIGURES['sequences'](inputs('sequences', '--image=3'))
   assert_fits(figure)
@@ -356,6 +365,7 @@ def test_sequences_show_images_over_their_t(inputs):
     np.testing.assert_allclose(at, middle, atol=0.5)
 
 
+@pytest.mark.slow
 def test_corruptions_are_those_of_an_evaluation(inputs, monkeypatch):
   monkeypatch.setattr(
     corruptions, 'unavailable', lambda *_: {'frost': 'not here'}
@@ -385,6 +395,7 @@ def test_corruptions_are_those_of_an_evaluation(inputs, monkeypatch):
   assert rows == ['frost', 'contrast']
 
 
+@pytest.mark.slow
 def test_augmentations_are_drawn_as_in_training(inputs):
   given = inputs('augmentations', '--steps=flip,crop,mixup', '--draws=3')
   figure = command.FIGURES['augmentations'](given)
@@ -434,6 +445,7 @@ def test_methods_are_told_apart_in_grey():
   assert noise.marker != blur.marker
 
 
+@pytest.mark.slow
 def test_files_have_text_the_size_of_print_and_the_same_bytes(inputs, tmp_path):
   given = inputs('ablations', runs=some_runs())
   paths = command.draw('ablations', given)
@@ -454,6 +466,7 @@ def test_files_have_text_the_size_of_print_and_the_same_bytes(inputs, tmp_path):
   assert 'matplotlib.pyplot' not in sys.modules
 
 
+@pytest.mark.slow
 def test_all_draws_what_it_can_and_says_what_not(tmp_path, capsys, monkeypatch):
   quick = {
     name: make

@@ -200,3 +200,22 @@ def test_a_record_without_steps_is_refused(tmp_path):
   reports.write_json(tmp_path / 'results.json', run)
   with pytest.raises(ValueError, match='lacks steps'):
     reports.read_results(tmp_path / 'results.json')
+
+
+def test_runs_of_a_workdir_of_a_record_and_of_a_list(tmp_path):
+  runs = [record('one'), record('two')]
+  reports.write_json(tmp_path / 'results.json', runs[0])
+  reports.write_json(tmp_path / 'several.json', runs)
+  assert reports.read_runs(tmp_path) == runs[:1]
+  assert reports.read_runs(tmp_path / 'results.json') == runs[:1]
+  assert reports.read_runs(tmp_path / 'several.json') == runs
+  for value, message in (
+    ([], 'empty list'),
+    ([runs[0], 'x'], 'entry 1 of .* is str'),
+    ([{**runs[0], 'format': 2}], 'another format'),
+    ('x', 'damaged'),
+  ):
+    (tmp_path / 'odd.json').write_text(json.dumps(value))
+    with pytest.raises(ValueError, match=message) as caught:
+      reports.read_runs(tmp_path / 'odd.json')
+    assert len(str(caught.value).splitlines()) == 1
