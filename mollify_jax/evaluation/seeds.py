@@ -68,7 +68,9 @@ def _identity(run, index):
   if not isinstance(config, Mapping):
     return index
   fields = {k: v for k, v in config.items() if k != 'seed'}
-  about = [run['dataset'], run.get('data_fingerprint'), run['model'], fields]
+  # With temperature scaling, a run has another method and the same config.
+  about = [run['dataset'], run.get('data_fingerprint'), run['model']]
+  about += [run['method'], fields]
   return json.dumps(about, sort_keys=True)
 
 
