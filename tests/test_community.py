@@ -86,7 +86,7 @@ def test_changelog_says_that_noise_is_drawn_anew():
 
 
 def test_the_map_of_the_house_has_the_floors():
-  lines = dict(re.findall(r'^(\d)  (.*)$', CONTRIBUTING, re.M))
+  lines = dict(re.findall(r'^(\d)  (.*(?:\n   .*)*)', CONTRIBUTING, re.M))
   assert len(lines) == 8
   for name, floor in FLOORS.items():
     room = name.rpartition('.')[2]

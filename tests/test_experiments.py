@@ -110,6 +110,38 @@ def test_gflops_are_work_by_time(monkeypatch):
     assert values == pytest.approx([34_560e-6] * 2)
 
 
+@pytest.mark.slow
+def test_the_second_start_finds_the_programs_of_the_first(tmp_path):
+  out = tmp_path / 'startup.json'
+  printed = run_script(
+    'startup',
+    *('--rounds', '1', '--out', str(out)),
+    *('--config.data.train_examples=64', '--config.eval.temperatures=(0.3,)'),
+  )
+  record = json.loads(out.read_text())
+  first, second = record['rows']
+  assert (first['start'], second['start']) == ('first', 'second')
+  assert first['programs_written'][0] > 0
+  assert second['programs_written'] == [0]
+  for row in record['rows']:
+    for which in ('wall', 'CPU'):
+      assert 0 < row[f'{which} to step 1']['seconds'] < row[which]['seconds']
+  assert 'first   wall to step 1' in printed
+  assert '--config.epochs=1' in record['flags']
+
+
+def test_a_misspelt_flag_of_startup_is_refused():
+  process = subprocess.run(
+    [sys.executable, '-m', 'experiments.speed.startup', '--rouns=1'],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert process.returncode == 2
+  assert "'--rouns=1' is neither of this script nor" in process.stderr
+
+
 def test_gpu_script_at_a_tiny_size(tmp_path):
   out = tmp_path / 'gpu.json'
   printed = run_script(

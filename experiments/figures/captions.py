@@ -1,22 +1,24 @@
 """What figures of runs say beside their panels: names, test set, n, seeds."""
 
+import math
 from collections.abc import Sequence
 
 from experiments.figures.inputs import Inputs
 from mollify_jax.corruptions.severities import CORRUPTIONS
 from mollify_jax.evaluation import corruption_tables as tables
-from mollify_jax.evaluation import seeds
+from mollify_jax.evaluation import plots, seeds
 
-_COLUMNS = 4
+# Inches of a legend's entry without its letters, and of a letter of 8 points.
+_ENTRY, _LETTER = 0.6, 0.066
 
 
 def legend(figure, handles: Sequence, methods: Sequence[seeds.Method]) -> None:
-  """One legend above the panels, in rows of four."""
+  """One legend above the panels, in as many columns as fit a page."""
   made = figure.legend(
     handles,
     [method.title for method in methods],
     loc='outside upper center',
-    ncols=min(len(methods), _COLUMNS),
+    ncols=_legend_columns(methods),
     fontsize=8,
     frameon=False,
   )
@@ -26,7 +28,13 @@ def legend(figure, handles: Sequence, methods: Sequence[seeds.Method]) -> None:
 
 def legend_height(methods: Sequence[seeds.Method]) -> float:
   """Inches that the legend takes."""
-  return 0.17 * -(-len(methods) // _COLUMNS)
+  return 0.17 * math.ceil(len(methods) / _legend_columns(methods))
+
+
+def _legend_columns(methods):
+  longest = max(len(method.title) for method in methods)
+  fit = int(plots.PAGE / (_ENTRY + _LETTER * longest))
+  return max(1, min(fit, len(methods)))
 
 
 def below(figure, inputs: Inputs, names: Sequence[str], note: str = '') -> None:

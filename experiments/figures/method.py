@@ -35,7 +35,7 @@ def make(inputs: Inputs):
   )
   ratio = dataset.image_shape[0] / dataset.image_shape[1]
   above = 2 * (0.62 + 0.95 * ratio) + 0.4
-  below = 1.95
+  below = 2.2 if method else 1.95
   figure = plots.new_figure(plots.PAGE, above + below, layout='constrained')
   top, bottom = figure.subfigures(2, 1, height_ratios=[above, below])
   plots.fill_strip(
@@ -59,6 +59,17 @@ def make(inputs: Inputs):
   fill_softening(panels[0], inputs.mollify)
   if method:
     fill_predictions(panels[1:], method)
+    (count,) = {run['conditions'][0]['n'] for run in method.runs}
+    caption = bottom.legend(
+      *panels[1].get_legend_handles_labels(),
+      title=f'{method.title}: means over {count:,} test images',
+      loc='outside lower right',
+      ncols=3,
+      fontsize=7,
+      title_fontsize=7,
+      frameon=False,
+    )
+    caption.get_title().set_parse_math(False)  # names are not formulas
   for panel in panels:
     panel.tick_params(labelsize=7)
     panel.xaxis.label.set_fontsize(8)
@@ -116,18 +127,8 @@ def fill_softening(panel, spec) -> None:
 
 def fill_predictions(panels, method) -> None:
   """Draws label confidence, predicted confidence and accuracy over t."""
-  (count,) = {run['conditions'][0]['n'] for run in method.runs}
   conditions = [run['conditions'] for run in method.runs]
   for panel, name in zip(panels, CORRUPTIONS, strict=True):
     plots.fill_confidence(panel, conditions, name)
-    panel.set_title(f'{method.title}: {name}', fontsize=8, parse_math=False)
-  panels[0].set_ylabel(f'mean (n = {count:,})', fontsize=8)
+    panel.set_title(f'predictions under {name}', fontsize=8)
   panels[1].set_yticklabels([])
-  panels[0].legend(
-    fontsize=6.5,
-    frameon=False,
-    loc='lower left',
-    handlelength=1.6,
-    handletextpad=0.4,
-    borderaxespad=0.2,
-  )

@@ -32,13 +32,14 @@ def make(inputs: Inputs):
   columns = min(len(methods), _COLUMNS)
   blocks = math.ceil(len(methods) / columns)
   figure = plots.new_figure(
-    0.35 + (plots.PAGE - 0.35) / 4 * max(columns, 2),
+    plots.PAGE,
     4.35 * blocks + 0.65,
     layout='constrained',
   )
   grid = figure.add_gridspec(
-    4 * blocks, columns, height_ratios=[3, 1] * 2 * blocks
+    4 * blocks, _COLUMNS, height_ratios=[3, 1] * 2 * blocks
   )
+  histograms = []
   for place, method in enumerate(methods):
     block, column = divmod(place, columns)
     for row, kind in enumerate(ROWS):
@@ -47,6 +48,7 @@ def make(inputs: Inputs):
         figure.add_subplot(grid[4 * block + 2 * row + half, column])
         for half in (0, 1)
       )
+      histograms.append(bottom)
       top.set_label(f'{method.name}, {kind}')
       plots.fill_reliability(top, bottom, plots.pool_bins(seeds_bins))
       mean, deviation = plots.mean_and_std(
@@ -65,7 +67,7 @@ def make(inputs: Inputs):
       for panel in (top, bottom):
         panel.tick_params(labelsize=7)
         panel.set_xticks([0, 0.5, 1])
-        panel.set_yticks([0, 0.5, 1] if panel is top else [0, 1])
+      top.set_yticks([0, 0.5, 1])
       top.set_xticklabels([])
       bottom.set_xticklabels(['0', '0.5', '1'])
       if column == 0:
@@ -73,10 +75,16 @@ def make(inputs: Inputs):
         bottom.set_ylabel('share', fontsize=8)
       else:
         top.set_yticklabels([])
-        bottom.set_yticklabels([])
       if row == 1:
         bottom.set_xlabel('confidence', fontsize=8)
       handles, labels = top.get_legend_handles_labels()
+  # One scale for all, as far as the largest bin.
+  highest = max(bar.get_height() for p in histograms for bar in p.patches)
+  highest = math.ceil(10 * highest) / 10
+  for place, panel in enumerate(histograms):
+    panel.set_ylim(0, highest)
+    ticks = ['0', f'{highest:g}'] if place // 2 % columns == 0 else ['', '']
+    panel.set_yticks([0, highest], ticks)
   figure.legend(
     handles,
     labels,

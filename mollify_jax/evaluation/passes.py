@@ -276,7 +276,8 @@ def take_scaled(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
   Returns:
     The same records with the figures that stood under `scaled`.
   """
-  return [{**record, **record.pop('scaled')} for record in records]
+  figures = [record.pop('scaled') for record in records]
+  return [{**r, **scaled} for r, scaled in zip(records, figures, strict=True)]
 
 
 def run_conditions(

@@ -26,7 +26,9 @@ class Method(NamedTuple):
 
 
 def group_runs(runs: Sequence[Mapping[str, Any]]) -> list[Method]:
-  """Groups runs whose data set, network and config but for the seed agree.
+  """Groups runs that have all but the seed in common.
+
+  That is method, data set, network and every other field of the config.
 
   A record without a config is a method of its own. Methods of one name get
   the fields of the config in which they differ behind it.
@@ -68,9 +70,8 @@ def _identity(run, index):
   if not isinstance(config, Mapping):
     return index
   fields = {k: v for k, v in config.items() if k != 'seed'}
-  # With temperature scaling, a run has another method and the same config.
-  about = [run['dataset'], run.get('data_fingerprint'), run['model']]
-  about += [run['method'], fields]
+  names = ('method', 'dataset', 'data_fingerprint', 'model')
+  about = [*(run.get(name) for name in names), fields]
   return json.dumps(about, sort_keys=True)
 
 

@@ -34,10 +34,10 @@ def export_run(directory: Path) -> dict[str, Any]:
     The record, as in export.json.
 
   Raises:
-    ValueError: the training has not finished, there are several processes, or
-      what is in the place of the export is not an export of this run.
+    ValueError: the training has not finished, there are several processes,
+      what is in the place of the export is not an export of this run, or
+      flatbuffers or safetensors is not installed.
     OSError: it cannot be written, or the run not be read.
-    ImportError: flatbuffers or safetensors is not installed.
   """
   if jax.process_count() > 1:
     raise ValueError(
@@ -77,13 +77,13 @@ def make_files(run: FinishedRun) -> dict[str, bytes]:
   dtype is `auto` is exported in float32 on a CPU, in bfloat16 elsewhere.
 
   Raises:
-    ImportError: flatbuffers or safetensors is not installed.
+    ValueError: flatbuffers or safetensors is not installed.
   """
   try:
     import flatbuffers  # noqa: F401, jax.export writes with it
     from safetensors.numpy import save
   except ImportError as error:
-    raise ImportError(
+    raise ValueError(
       f'an export is written with flatbuffers and safetensors ({error}); pip '
       "install 'mollify_jax[export]'"
     ) from error

@@ -92,6 +92,49 @@ def test_metrics_do_not_depend_on_the_batches(images, labels, batch_size):
     assert sum(record['bins']['count']) == N
 
 
+@pytest.mark.parametrize('outputs', [K, K + 1])  # one more: an extra class
+def test_divided_logits_are_scored_beside(images, labels, outputs):
+  model = create_model('small_cnn', outputs, axis_name=parallel.AXIS)
+  variables = model.init(jax.random.key(3), normalized(images), train=False)
+  spec = passes.EvalSpec(K, MEAN, STD, MollifySpec())
+  score = passes.make_scoring(model, spec, keep_logits=True, scaled=True)
+  feed = ResidentFeed(images, labels, batch_size=16)
+
+  def figures(temperature):
+    return passes.run_pass(
+      score,
+      parallel.replicate(variables),
+      feed.eval_batches(),
+      passes.Condition(),
+      seed=0,
+      temperature=temperature,
+    )
+
+  plain, examples = figures(1.0)
+  scaled = plain.pop('scaled')
+  assert scaled == plain  # the same to the last bit at 1
+  again, kept = figures(0.25)
+  scaled = again.pop('scaled')
+  assert again == plain
+  np.testing.assert_array_equal(kept['logits'], examples['logits'])
+  logits = np.asarray(
+    model.apply(variables, normalized(images), train=False), np.float64
+  )[:, :K]
+  probs = np.exp(4 * logits) / np.exp(4 * logits).sum(axis=1, keepdims=True)
+  assert scaled['error'] == plain['error']
+  for name, value in (
+    ('nll', -np.log(probs[np.arange(N), labels]).mean()),
+    ('brier', np.square(probs - np.eye(K)[labels]).sum(axis=1).mean()),
+    ('confidence', probs.max(axis=1).mean()),
+  ):
+    np.testing.assert_allclose(scaled[name], value, rtol=1e-5)
+    assert scaled[name] != plain[name]
+
+  records = [{'corruption': 'clean', **again, 'scaled': scaled}]
+  assert passes.take_scaled(records) == [{'corruption': 'clean', **scaled}]
+  assert records == [{'corruption': 'clean', **again}]
+
+
 def test_label_confidence_is_that_of_the_tempered_label():
   spec = passes.EvalSpec(10, MEAN, STD, MollifySpec(blur_power=2.0))
   for condition, gamma in (

@@ -20,6 +20,9 @@ from mollify_jax import MollifySpec, parallel  # noqa: E402
 from mollify_jax.augment import AugmentSpec  # noqa: E402
 from mollify_jax.data import digits  # noqa: E402
 from mollify_jax.evaluation import corrupted, passes  # noqa: E402
+from mollify_jax.evaluation.temperature_scaling import (  # noqa: E402
+  fit_temperature,
+)
 from mollify_jax.feeds import ResidentFeed  # noqa: E402
 from mollify_jax.models import create_model  # noqa: E402
 from mollify_jax.models.dropout import Dropout  # noqa: E402
@@ -99,7 +102,15 @@ def train_and_evaluate(
     batch_size=128,  # does not divide the test set
     sharded=sharded,
   )
-  score = passes.make_scoring(model, eval_spec)
+  score = passes.make_scoring(model, eval_spec, keep_logits=True, scaled=True)
+  _, examples = passes.run_pass(
+    score,
+    state.variables(),
+    feed.eval_batches(),
+    passes.Condition(),
+    seed=0,
+  )
+  temperature = fit_temperature(examples['logits'], examples['label'])[0]
   records = passes.run_conditions(
     score,
     state.variables(),
@@ -107,6 +118,7 @@ def train_and_evaluate(
     passes.temperature_grid([0.4]),
     eval_spec,
     seed=0,
+    temperature=temperature,
   )
   if assignment == 'iid':
     records += corrupted.evaluate(
@@ -114,6 +126,7 @@ def train_and_evaluate(
       state.variables(),
       corrupted.GeneratedCells('digits', feed, dataset.image_shape, seed=0),
       ('impulse_noise',),
+      temperature=temperature,
       on_cell=lambda *_: None,
     )['cells']
   leaves = jax.tree_util.tree_leaves_with_path(parallel.to_host(state))
@@ -121,6 +134,8 @@ def train_and_evaluate(
     'loss': np.concatenate(losses),
     'count': np.array([record['n'] for record in records]),
     'nll': np.array([record['nll'] for record in records]),
+    'temperature': np.array(temperature),
+    'scaled_nll': np.array([record['scaled']['nll'] for record in records]),
     'error': np.array([record['error'] for record in records]),
     'adaptive_ece': np.array([record['adaptive_ece'] for record in records]),
     **{f'state{jax.tree_util.keystr(path)}': leaf for path, leaf in leaves},

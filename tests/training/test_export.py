@@ -4,6 +4,7 @@ import json
 import os
 import runpy
 import shutil
+import sys
 from pathlib import Path
 
 import jax
@@ -143,6 +144,15 @@ def test_the_same_weights_give_the_same_bytes(make_run):
   for data in first.values():
     assert str(ROOT).encode() not in data
     assert b'site-packages' not in data
+
+
+@pytest.mark.parametrize('name', ['flatbuffers', 'safetensors.numpy'])
+def test_a_missing_package_is_named(make_run, monkeypatch, name):
+  monkeypatch.setitem(sys.modules, name, None)  # which import refuses
+  wanted = r"pip install 'mollify_jax\[export\]'"
+  with pytest.raises(ValueError, match=wanted) as caught:
+    export.make_files(make_run())
+  assert '\n' not in str(caught.value)
 
 
 def test_an_export_is_replaced_by_a_whole_one_only(copied, monkeypatch):

@@ -487,3 +487,43 @@ def test_a_bad_evaluation_stops_the_run_before_it_trains(
   with pytest.raises((ValueError, OSError), match=message):
     loop.run(config, str(tmp_path / 'run'))
   assert not (tmp_path / 'run' / 'metrics.jsonl').exists()
+
+
+@pytest.mark.slow
+def test_temperature_scaling_goes_with_every_feed_and_label(tmp_path, config):
+  """Streamed images and an extra class; and not where it has no split."""
+  random = np.random.default_rng(0)
+  for channel, name in enumerate(('red', 'green', 'blue')):
+    folder = tmp_path / 'mine' / name
+    folder.mkdir(parents=True)
+    for i in range(24):
+      pixels = random.integers(0, 80, (16 + i % 3, 20, 3), np.uint8)
+      pixels[..., channel] += 120
+      Image.fromarray(pixels).save(folder / f'{i}.png')
+  config['data'].update(
+    name='folder',
+    path=str(tmp_path / 'mine'),
+    image_size=12,
+    test_fraction=0.25,
+    validation_fraction=0.25,
+    num_workers=0,
+  )
+  config['mollify'].update(blur_width_max=None, label_rule='extra_smooth')
+  config.update(batch_size=16, epochs=1)
+  config['eval']['every_epochs'] = 0
+  temperatures = []
+  for feed in ('resident', 'streaming'):
+    run = {**config, 'feed': feed}
+    results = loop.run(run, str(tmp_path / feed))
+    scaling = results['temperature_scaling']
+    assert scaling['examples'] in (13, 14, 15)  # a quarter of 54
+    assert [c['n'] for c in scaling['conditions']] == [18, 18, 18]
+    assert 'corrupted' not in scaling
+    temperatures.append(scaling['temperature'])
+    again = loop.run(run, str(tmp_path / feed), 'evaluate')
+    assert again['temperature_scaling'] == scaling
+  assert all(0.05 <= temperature <= 20 for temperature in temperatures)
+  config['data']['evaluate_on'] = 'validation'
+  judged = loop.run({**config, 'feed': 'resident'}, str(tmp_path / 'judged'))
+  assert 'temperature_scaling' not in judged
+  assert judged['conditions'][0]['n'] in (13, 14, 15)
