@@ -19,6 +19,7 @@ from mollify_jax.evaluation.plots import (
   mean_and_std,
   new_figure,
   save,
+  start_at_zero,
   styled,
 )
 
@@ -233,7 +234,7 @@ def fill_severity(
     mean, deviation = mean_and_std(values)
     panel.plot(severities, mean, **style.of_line(), markersize=4, linewidth=1.4)
     fill_band(panel, severities, mean, deviation, style.color)
-  panel.set_ylim(bottom=0)
+  start_at_zero(panel)
   panel.grid(alpha=0.3)
   panel.set_xticks(severities)
   panel.set_xlim(-0.2, 5.2)  # so that no marker is cut

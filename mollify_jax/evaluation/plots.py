@@ -302,7 +302,7 @@ def draw_comparison(
           label=run['method'],
           markersize=4,
         )
-      panel.set_ylim(bottom=0)
+      start_at_zero(panel)
       panel.set_xlim(-0.03, 1.03)
       panel.grid(alpha=0.3)
     panels[row][0].set_ylabel(title)
@@ -503,6 +503,17 @@ def style_of(index: int) -> Style:
   return Style(
     *(looks[index % len(looks)] for looks in (COLORS, MARKERS, LINES, HATCHES))
   )
+
+
+def start_at_zero(panel) -> None:
+  """Lets the y axis reach from 0 to above all curves of the axes that share it.
+
+  Matplotlib's own limit, once the lower one is set, is that of one panel.
+  """
+  sharing = panel.get_shared_y_axes().get_siblings(panel)
+  tops = [each.dataLim.y1 for each in sharing]
+  top = max((top for top in tops if np.isfinite(top)), default=0.0)
+  panel.set_ylim(0, 1.05 * top if top > 0 else 1)
 
 
 def styled(runs: Sequence[Any]) -> Iterator[tuple[Any, Style]]:

@@ -1,7 +1,8 @@
 """One HTML page of everything that is known about some runs.
 
   python -m mollify_jax.evaluation.report [--out=report.html] \
-    [--reference=experiments/poster.json] WORKDIR [WORKDIR ...]
+    [--reference=experiments/poster.json] [--temperature_scaling] \
+    WORKDIR [WORKDIR ...]
 
 The page needs neither a network nor other files: pictures and styles are in it,
 and there is no script. Workdirs whose configs differ in the seed alone make one
@@ -51,18 +52,25 @@ class Section(NamedTuple):
 
 
 def render(
-  runs: Sequence[Run], reference: Mapping[str, Any] | None = None
+  runs: Sequence[Run],
+  reference: Mapping[str, Any] | None = None,
+  *,
+  scaled: bool = False,
 ) -> str:
   """The page.
 
   Args:
     runs: see `seed_tables.open_runs`; on one data set.
     reference: other people's figures; see `seed_tables.read_reference`.
+    scaled: whether the figures with temperature scaling stand beside the
+      others (see `reports.scaled`).
 
   Raises:
-    ValueError: see `seed_tables.render`.
+    ValueError: see `seed_tables.render`; or there is no temperature scaling.
   """
-  rows = seed_tables.group_runs(runs)
+  rows = seed_tables.group_runs(
+    seed_tables.with_scaled(runs) if scaled else runs
+  )
   means = [mean_record(row) for row in rows if row.records]
   sections = [
     Section('summary', 'Summary', render_html(seed_tables.make_summary(rows))),
@@ -225,12 +233,20 @@ def _corruption_sections(rows, means, reference):
       )
       for mean in corrupted
     )
+    # Seeds are told by their title alone.
+    titled = [
+      {**record, 'method': title, 'config': {'seed': seed_tables.seed(record)}}
+      for row in rows
+      if (title := ' '.join(row.title.split())) in names
+      for record in row.records
+    ]
     picture = _picture(
-      lambda path: corruption_plots.draw_severity_curves(path, corrupted),
+      lambda path: corruption_plots.draw_severity_curves(path, titled),
       'Curves of error, NLL and ECE against severity 0 (clean) to 5, for all '
       f'corruptions and for each group, a curve for each of {", ".join(names)}.'
       f' Error in % at severity 5, all corruptions: {errors_at_5}.',
-      'Means over the corruptions that every run has, and over seeds.',
+      'Means over the corruptions that every run has, and over seeds; the '
+      'bands are one standard deviation.',
     )
     yield Section('severities', 'Severity curves', picture)
 
@@ -611,7 +627,7 @@ def _facts(rows, runs):
 
 _USAGE = (
   'usage: python -m mollify_jax.evaluation.report [--out=report.html] '
-  '[--reference=FILE.json] WORKDIR ...'
+  '[--reference=FILE.json] [--temperature_scaling] WORKDIR ...'
 )
 
 
@@ -621,10 +637,12 @@ def main(arguments: Sequence[str]) -> int:
     options, workdirs = seed_tables.parse(
       arguments, {'out': 'report.html', 'reference': ''}, _USAGE
     )
+    scaled = bool(options[seed_tables.SCALING])
     reference = None
     if options['reference']:
       reference = seed_tables.read_reference(options['reference'])
-    page = render(seed_tables.open_runs(workdirs), reference)
+    runs = seed_tables.open_runs(workdirs)
+    page = render(runs, reference, scaled=scaled)
     reports.write_whole(options['out'], page.encode())
   except (OSError, ValueError) as error:
     print('error:', errors.describe(error), file=sys.stderr)

@@ -2,7 +2,7 @@
 
   python -m mollify_jax.evaluation.seed_tables WORKDIR [WORKDIR ...]
   python -m mollify_jax.evaluation.seed_tables --metric=error --style=latex \
-    --reference=experiments/poster.json WORKDIR ...
+    --reference=experiments/poster.json --temperature_scaling WORKDIR ...
 
 Workdirs whose configs differ in the seed alone make one row: the mean over
 seeds and the sample standard deviation (n - 1). A row that was not run stands
@@ -38,6 +38,8 @@ STYLES = ('markdown', 'latex', 'csv', 'html')
 METRICS = ('error', 'nll', 'ece')
 # Of a table, and of the rows of a reference, in the poster's order.
 COLUMNS = ('clean', *CORRUPTIONS, 'mean_15', 'mean_16')
+# The option that adds rows with temperature scaling.
+SCALING = 'temperature_scaling'
 _REFERENCE_FIELDS = ('source', 'dataset', 'model', 'metric', 'rows')
 # More of them would not fit beside a row's title.
 _FIELDS_IN_TITLE = 3
@@ -247,12 +249,16 @@ def summarize_row(row: Row) -> list[dict[str, Any]]:
   of different images. A record without corrupted test sets has its clean
   figures and nothing else.
   """
-  lacking = {}  # corruption -> why
-  for record in row.records:
-    if _is_corrupted(record):
-      for name, why in tables.summarize(record)['left_out'].items():
-        who = f'seed {_seed(record)}: ' if len(row.records) > 1 else ''
-        lacking.setdefault(name, f'{who}{why}')
+  reasons = {}  # corruption -> why, of the seeds that lack it
+  seeds = [record for record in row.records if _is_corrupted(record)]
+  for record in seeds:
+    for name, why in tables.summarize(record)['left_out'].items():
+      reasons.setdefault(name, []).append((seed(record), why))
+  lacking = {}
+  for name, whys in reasons.items():
+    number, lacking[name] = whys[0]
+    if len(whys) < len(seeds) or len({why for _, why in whys}) > 1:
+      lacking[name] = f'seed {number}: {lacking[name]}'
   summaries = []
   for record in row.records:
     if not _is_corrupted(record):
@@ -414,6 +420,28 @@ def grouped(runs: Sequence[Run]) -> dict[tuple[str, str], list[Run]]:
   return groups
 
 
+def seed(record: Mapping[str, Any]) -> Any:
+  """The seed of a record; '?' if it has no config."""
+  return (record.get('config') or {}).get('seed', '?')
+
+
+def with_scaled(runs: Sequence[Run]) -> list[Run]:
+  """The runs, each that has temperature scaling followed by itself with it.
+
+  Raises:
+    ValueError: none has.
+  """
+  finished = [run.results for run in runs if run.results]
+  if finished:
+    reports.with_scaled(finished)  # which says what is missing
+  found = []
+  for run in runs:
+    found.append(run)
+    if run.results and run.results.get('temperature_scaling'):
+      found.append(run._replace(results=reports.scaled(run.results)))
+  return found
+
+
 def config_but_seed(config: Mapping[str, Any]) -> dict[str, Any]:
   """The fields of a config, flat, without the seed.
 
@@ -431,10 +459,6 @@ def config_but_seed(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _is_corrupted(record):
   return bool((record.get('corrupted') or {}).get('cells'))
-
-
-def _seed(record):
-  return (record.get('config') or {}).get('seed', '?')
 
 
 def _clean_alone(record):
@@ -488,11 +512,11 @@ def _check_seeds(title, records):
         f'row {title!r} has runs that differ in more than the seed '
         f'({"; ".join(wrong)}); give them rows of their own'
       )
-  seeds = [_seed(record) for record in records]
-  for seed in seeds:
-    if seeds.count(seed) > 1:
+  seeds = [seed(record) for record in records]
+  for number in seeds:
+    if seeds.count(number) > 1:
       raise ValueError(
-        f'row {title!r} has seed {seed!r} twice, which is no second sample; '
+        f'row {title!r} has seed {number!r} twice, which is no second sample; '
         'leave one out'
       )
 
@@ -682,7 +706,7 @@ def _csv(rows, metric, reference):
       first.get('dataset', ''),
       first['corrupted']['title'] if first and _is_corrupted(first) else '',
       first.get('model', ''),
-      ' '.join(str(_seed(record)) for record in row.records),
+      ' '.join(str(seed(record)) for record in row.records),
       metric,
     ]
     note = _one_line(row.note) or ('' if row.records else 'not run')
@@ -722,14 +746,14 @@ def _csv(rows, metric, reference):
 _USAGE = (
   'usage: python -m mollify_jax.evaluation.seed_tables '
   f'[--metric={"|".join(tables.METRICS)}] [--style={"|".join(STYLES)}] '
-  '[--reference=FILE.json] WORKDIR ...'
+  '[--reference=FILE.json] [--temperature_scaling] WORKDIR ...'
 )
 
 
 def parse(
   arguments: Sequence[str], options: Mapping[str, str], usage: str
 ) -> tuple[dict[str, str], list[str]]:
-  """Options `--name=value` and the rest of a command line.
+  """Options `--name=value`, `SCALING`, and the rest of a command line.
 
   Args:
     arguments: of the command.
@@ -739,12 +763,14 @@ def parse(
   Raises:
     ValueError: an unknown option, or no workdir.
   """
-  found, rest = dict(options), []
+  found, rest = {**options, SCALING: ''}, []
   for argument in arguments:
     name, _, value = argument.removeprefix('--').partition('=')
     if not argument.startswith('-'):
       rest.append(argument)
-    elif argument.startswith('--') and name in found and value:
+    elif argument == f'--{SCALING}':
+      found[name] = 'yes'
+    elif argument.startswith('--') and name in options and value:
       found[name] = value
     else:
       raise ValueError(f'unknown option {argument!r}; {usage}')
@@ -762,7 +788,8 @@ def main(arguments: Sequence[str]) -> int:
     reference = None
     if options['reference']:
       reference = read_reference(options['reference'])
-    rows = group_runs(open_runs(workdirs))
+    runs = open_runs(workdirs)
+    rows = group_runs(with_scaled(runs) if options[SCALING] else runs)
     if options['metric']:
       texts = [render(rows, options['metric'], options['style'], reference)]
     else:

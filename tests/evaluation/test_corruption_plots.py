@@ -191,6 +191,18 @@ def test_severity_curves(tmp_path, drawn):
   assert len(colors) == 4
 
 
+def test_no_severity_curve_is_cut_off(tmp_path, drawn):
+  run = record()
+  for cell in run['corrupted']['cells']:
+    if cell['corruption'] == 'pixelate':
+      cell.update(error=0.99, nll=9.0, ece=0.9)
+  plots.draw_severity_curves(tmp_path / 'curves.png', [run])
+  for panel in drawn[0].axes:
+    low, high = panel.get_ylim()
+    assert low == 0
+    assert all(max(line.get_ydata()) < high for line in panel.get_lines())
+
+
 def test_curves_are_over_the_corruptions_of_every_run(tmp_path, drawn):
   path = tmp_path / 'curves.png'
   plots.draw_severity_curves(path, [record(), without_frost('other')])

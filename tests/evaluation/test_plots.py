@@ -85,6 +85,32 @@ def test_comparison_draws_every_run(tmp_path):
       plots.draw_comparison(path, bad)
 
 
+def test_no_curve_is_cut_off(tmp_path, monkeypatch):
+  steep = [
+    {**c, 'error': 0.9, 'ece': 0.8} if c['corruption'] == 'blur' else c
+    for c in conditions()
+  ]
+  steep[0]['ece'] = float('nan')
+  figures = []
+  monkeypatch.setattr(plots, 'save', lambda figure, _: figures.append(figure))
+  plots.draw_comparison(
+    tmp_path / 'x.png', [{'method': 'a', 'conditions': steep}]
+  )
+  for panel in figures[0].axes:
+    low, high = panel.get_ylim()
+    assert low == 0
+    for line in panel.get_lines():
+      assert np.nanmax(line.get_ydata()) < high
+
+
+def test_svg_is_the_same_each_time(tmp_path):
+  paths = [tmp_path / 'a.svg', tmp_path / 'b.svg']
+  for path in paths:
+    plots.draw_confidence_curve(path, conditions())
+  assert paths[0].read_bytes().startswith(b'<?xml')
+  assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
 def test_reliability_diagram_shows_the_gap(tmp_path):
   path = tmp_path / 'reliability.png'
   plots.draw_reliability_diagram(path, conditions())

@@ -248,6 +248,26 @@ def test_two_methods_of_several_seeds():
   assert 'one seed' not in missing
 
 
+@pytest.mark.slow
+def test_temperature_scaling_stands_beside_the_rest():
+  run, other = record(), record(error=0.05)
+  run['temperature_scaling'] = {
+    'temperature': 1.5,
+    'conditions': other['conditions'],
+    'corrupted': other['corrupted'],
+  }
+  text = report.render([opened(run)], scaled=True)
+  page = check(text)
+  assert 'plain + temperature scaling' in plain_text(section(text, 'summary'))
+  assert (
+    'plain 35.00, plain + temperature scaling 30.00'
+    in (page.of('img')[0]['alt'])
+  )
+  assert section(text, 'runs').count('<article>') == 1
+  with pytest.raises(ValueError, match='no temperature scaling'):
+    report.render([opened(record())], scaled=True)
+
+
 def test_one_run_says_how_to_make_it_again():
   text = report.render([opened(record())])
   check(text)

@@ -198,7 +198,7 @@ def test_without_frost_the_table_says_fourteen():
   mean = 10 + (120 - 9) / 14
   assert row['mean 14 of 15'] == f'{mean:.2f} ± 0.00'
   assert 'mean 15 of 16' in row
-  assert 'without frost: seed 0: no photographs' in text
+  assert 'without frost: no photographs' in text
   found = {
     row['column']: row for row in csv_of(tables.render(rows, style='csv'))
   }
@@ -504,6 +504,33 @@ def test_workdirs_are_grouped_by_config_but_seed(tmp_path):
   ]
   text = tables.render(rows)
   assert 'g: not run (seed 5 has not finished)' in text
+
+
+def test_temperature_scaling_makes_rows_of_its_own(tmp_path, capsys):
+  paths = []
+  for seed in (0, 1):
+    run = record(seed, 0.1 * (seed + 1))
+    other = record(seed, 0.05)
+    run['temperature_scaling'] = {
+      'temperature': 1.5,
+      'conditions': other['conditions'],
+      'corrupted': other['corrupted'],
+    }
+    paths.append(write(tmp_path / str(seed), run))
+  paths.append(write(tmp_path / 'b', record(method='b')))
+  paths.append(write(tmp_path / 'c', record()['config'], 'config.json'))
+  (tmp_path / 'c' / 'config.json').write_text('{"method": "c", "seed": 0}')
+  assert tables.main(['--metric=error', '--temperature_scaling', *paths]) == 0
+  rows = rows_of(capsys.readouterr().out)
+  assert list(rows) == [
+    *('plain', 'plain + temperature scaling', 'b', 'c (not run)')
+  ]
+  assert rows['plain']['clean'] == '15.00 ± 7.07'
+  assert rows['plain + temperature scaling']['clean'] == '**5.00** ± 0.00'
+  assert tables.main(['--temperature_scaling', paths[2]]) == 1
+  assert 'no temperature scaling' in capsys.readouterr().err
+  assert tables.main(['--temperature_scaling=no', paths[0]]) == 1
+  assert 'unknown option' in capsys.readouterr().err
 
 
 def test_fields_that_came_later_do_not_part_seeds():
