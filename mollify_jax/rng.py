@@ -22,6 +22,7 @@ class Purpose(enum.IntEnum):
   EVALUATE = 4
   CORRUPT = 5
   MIX = 6
+  LIKELIHOOD = 7
 
 
 def purpose_key(seed: int, purpose: Purpose) -> jax.Array:

@@ -51,6 +51,7 @@ def test_purposes_keep_their_numbers():
     'EVALUATE': 4,
     'CORRUPT': 5,
     'MIX': 6,
+    'LIKELIHOOD': 7,
   }
 
 
