@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 from mollify_jax import errors
 from mollify_jax.corruptions.severities import CORRUPTIONS, GROUPS
 from mollify_jax.evaluation import corruption_tables as tables
-from mollify_jax.evaluation import reports
+from mollify_jax.evaluation import reports, seeds
 from mollify_jax.evaluation.table_styles import (
   EN_DASH,
   RENDERERS,
@@ -41,8 +41,6 @@ COLUMNS = ('clean', *CORRUPTIONS, 'mean_15', 'mean_16')
 # The option that adds rows with temperature scaling.
 SCALING = 'temperature_scaling'
 _REFERENCE_FIELDS = ('source', 'dataset', 'model', 'metric', 'rows')
-# More of them would not fit beside a row's title.
-_FIELDS_IN_TITLE = 3
 
 
 class Row(NamedTuple):
@@ -250,14 +248,14 @@ def summarize_row(row: Row) -> list[dict[str, Any]]:
   figures and nothing else.
   """
   reasons = {}  # corruption -> why, of the seeds that lack it
-  seeds = [record for record in row.records if _is_corrupted(record)]
-  for record in seeds:
+  evaluated = [record for record in row.records if _is_corrupted(record)]
+  for record in evaluated:
     for name, why in tables.summarize(record)['left_out'].items():
       reasons.setdefault(name, []).append((seed(record), why))
   lacking = {}
   for name, whys in reasons.items():
     number, lacking[name] = whys[0]
-    if len(whys) < len(seeds) or len({why for _, why in whys}) > 1:
+    if len(whys) < len(evaluated) or len({why for _, why in whys}) > 1:
       lacking[name] = f'seed {number}: {lacking[name]}'
   summaries = []
   for record in row.records:
@@ -388,23 +386,21 @@ def group_runs(runs: Sequence[Run]) -> list[Row]:
   """
   groups = grouped(runs)
   methods = [method for method, _ in groups]
-  titles = []
-  for method, config in groups:
-    rivals = [json.loads(c) for m, c in groups if m == method]
-    titles.append(
-      method
-      if methods.count(method) == 1
-      else f'{method}, {_what_differs(json.loads(config), rivals)}'
-    )
+  titles = {}
+  for method in dict.fromkeys(methods):
+    configs = [config for other, config in groups if other == method]
+    told = seeds.tell_apart([json.loads(config) for config in configs])
+    for config, text in zip(configs, told, strict=True):
+      titles[method, config] = f'{method}, {text}' if text else method
   rows = []
-  for title, members in zip(titles, groups.values(), strict=True):
+  for key, members in groups.items():
     waiting = [run for run in members if run.results is None]
     note = ''
     if waiting:
-      seeds = ', '.join(str(run.config.get('seed', '?')) for run in waiting)
-      note = f'seed {seeds} has not finished'
+      numbers = ', '.join(str(run.config.get('seed', '?')) for run in waiting)
+      note = f'seed {numbers} has not finished'
     rows.append(
-      Row(title, [run.results for run in members if run.results], note)
+      Row(titles[key], [run.results for run in members if run.results], note)
     )
   return rows
 
@@ -512,27 +508,13 @@ def _check_seeds(title, records):
         f'row {title!r} has runs that differ in more than the seed '
         f'({"; ".join(wrong)}); give them rows of their own'
       )
-  seeds = [seed(record) for record in records]
-  for number in seeds:
-    if seeds.count(number) > 1:
+  numbers = [seed(record) for record in records]
+  for number in numbers:
+    if numbers.count(number) > 1:
       raise ValueError(
         f'row {title!r} has seed {number!r} twice, which is no second sample; '
         'leave one out'
       )
-
-
-def _what_differs(config, rivals):
-  """'mollify.beta_b=4.0': the fields in which configs of one method differ."""
-  names = sorted({name for rival in rivals for name in rival})
-  fields = [
-    f'{name}={config.get(name, "absent")}'
-    for name in names
-    if len({json.dumps(rival.get(name, 'absent')) for rival in rivals}) > 1
-  ]
-  rest = len(fields) - _FIELDS_IN_TITLE
-  if rest > 1:
-    return f'{", ".join(fields[:_FIELDS_IN_TITLE])} and {rest} more'
-  return ', '.join(fields)
 
 
 def _wrong_reference(reference):

@@ -6,6 +6,9 @@ from typing import Any, NamedTuple
 
 from mollify_jax.evaluation import corruption_tables as tables
 
+# More of them would not fit beside a row's title.
+_FIELDS_IN_TITLE = 3
+
 
 class Method(NamedTuple):
   """One method, trained once or with several seeds.
@@ -59,8 +62,8 @@ def group_runs(runs: Sequence[Mapping[str, Any]]) -> list[Method]:
       found.add(seed)
   groups = list(groups.values())
   return [
-    Method(_distinct(index, names, groups), tuple(group))
-    for index, group in enumerate(groups)
+    Method(title, tuple(group))
+    for title, group in zip(_titles(names, groups), groups, strict=True)
   ]
 
 
@@ -75,24 +78,46 @@ def _identity(run, index):
   return json.dumps(about, sort_keys=True)
 
 
-def _distinct(index, names, groups):
-  """A name, and what its method has otherwise than others of that name."""
-  name = names[index]
-  mine = _flatten(groups[index][0].get('config') or {})
-  fields = set()
-  for other, group in zip(names, groups, strict=True):
-    if other == name:
-      theirs = _flatten(group[0].get('config') or {})
-      fields |= {
-        field
-        for field in mine.keys() | theirs.keys()
-        if mine.get(field) != theirs.get(field)
-      }
-  fields -= {'seed'}
-  told = ', '.join(
-    f'{f.rpartition(".")[2]} {mine.get(f)}' for f in sorted(fields)
-  )
-  return f'{name}, {told}' if told else name
+def tell_apart(configs: Sequence[Mapping[str, Any]]) -> list[str]:
+  """What each config has that others have not: 'beta_b=4.0, epochs=3'.
+
+  Args:
+    configs: nested or flat; the seed is passed over.
+
+  Returns:
+    A text per config, of at most a few fields and how many more there are; ''
+    where all are equal.
+  """
+  flat = [_flatten(config) for config in configs]
+  names = sorted({name for config in flat for name in config} - {'seed'})
+  differing = [
+    name
+    for name in names
+    if len({json.dumps(c.get(name, 'absent')) for c in flat}) > 1
+  ]
+  shown = differing
+  if len(differing) > _FIELDS_IN_TITLE + 1:  # "and 1 more" is no shorter
+    shown = differing[:_FIELDS_IN_TITLE]
+  rest = len(differing) - len(shown)
+  texts = []
+  for config in flat:
+    fields = ', '.join(
+      f'{name.rpartition(".")[2]}={config.get(name, "absent")}'
+      for name in shown
+    )
+    texts.append(f'{fields} and {rest} more' if rest else fields)
+  return texts
+
+
+def _titles(names, groups):
+  """The names; those of one name with what their configs have otherwise."""
+  titles = list(names)
+  for name in dict.fromkeys(names):
+    same = [index for index, other in enumerate(names) if other == name]
+    told = tell_apart([groups[i][0].get('config') or {} for i in same])
+    for index, text in zip(same, told, strict=True):
+      titles[index] = f'{name}, {text}' if text else name
+  return titles
 
 
 def _flatten(fields, prefix=''):

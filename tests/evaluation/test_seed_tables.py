@@ -492,8 +492,8 @@ def test_workdirs_are_grouped_by_config_but_seed(tmp_path):
   ]
   rows = tables.group_runs(tables.open_runs(paths))
   assert [row.title for row in rows] == [
-    'plain, mollify.beta_b=2.0',
-    'plain, mollify.beta_b=4.0',
+    'plain, beta_b=2.0',
+    'plain, beta_b=4.0',
     'plain + temperature scaling',
     'g',
   ]

@@ -27,7 +27,23 @@ def test_seeds_of_one_config_are_one_method_in_the_order_given():
 def test_methods_of_one_name_are_told_apart_by_their_fields():
   runs = [run(), run(beta_b=4.0), run(seed=1), run('other')]
   names = [method.name for method in seeds.group_runs(runs)]
-  assert names == ['plain, beta_b 2.0', 'plain, beta_b 4.0', 'other']
+  assert names == ['plain, beta_b=2.0', 'plain, beta_b=4.0', 'other']
+
+
+def test_many_differences_are_counted():
+  configs = [
+    {'seed': n, 'a': {f: n * (f != 'same') for f in ('same', *'bcdef')}}
+    for n in (0, 1)
+  ]
+  assert seeds.tell_apart(configs) == [
+    'b=0, c=0, d=0 and 2 more',
+    'b=1, c=1, d=1 and 2 more',
+  ]
+  assert seeds.tell_apart([{'b': 1, 'seed': 2}, {'b': 1, 'seed': 3}]) == [
+    '',
+    '',
+  ]
+  assert seeds.tell_apart([{}, {'b': 1}]) == ['b=absent', 'b=1']
 
 
 def test_networks_and_records_without_config_stay_apart():
