@@ -207,7 +207,6 @@ def test_the_checks_find_what_is_wrong():
       Page(bad)
 
 
-@pytest.mark.slow
 def test_two_methods_of_several_seeds():
   runs = [
     *(opened(record(s, e)) for s, e in enumerate((0.1, 0.2, 0.4))),
@@ -248,7 +247,6 @@ def test_two_methods_of_several_seeds():
   assert 'one seed' not in missing
 
 
-@pytest.mark.slow
 def test_temperature_scaling_stands_beside_the_rest():
   run, other = record(), record(error=0.05)
   run['temperature_scaling'] = {
@@ -298,7 +296,6 @@ def test_a_command_that_was_not_recorded_is_said_to_be_so(tmp_path):
   assert '--mode=evaluate' not in text
 
 
-@pytest.mark.slow
 def test_everything_that_comes_from_records_is_escaped():
   run = record(method=EVIL, dataset=EVIL, model=EVIL, data_fingerprint=EVIL)
   run['class_names'] = [EVIL]
@@ -379,6 +376,26 @@ def test_bins_that_are_none_or_missing():
   run['conditions'][0]['bins'] = {'count': 3}
   with pytest.raises(ValueError, match="bins of 'clean' that are none"):
     report.render([opened(run)])
+
+
+def test_extra_corruptions_are_not_pooled_with_the_fifteen():
+  run = record(names=('fog',))
+  extra = {**run['corrupted']['cells'][0], 'corruption': 'saturate'}
+  run['corrupted']['cells'].append(extra)
+  kinds = [c['corruption'] for c in report.pooled(seed_tables.Row('a', [run]))]
+  assert kinds == [
+    'clean',
+    *(['corruptions'] * 5),
+    'noise',
+    'noise',
+    *(['blur'] * 2),
+  ]
+
+
+@pytest.mark.slow
+def test_pictures_are_drawn_whatever_a_method_is_called():
+  runs = [opened(record()), opened(record(method=EVIL), '/runs/b')]
+  assert len(check(report.render(runs)).of('img')) == 4
 
 
 def test_means_over_seeds_are_of_what_all_have():
