@@ -372,7 +372,7 @@ def open_runs(workdirs: Sequence[str | os.PathLike]) -> list[Run]:
       )
     else:
       raise FileNotFoundError(
-        f'{workdir} holds no run (neither results.json nor config.json); '
+        f'{workdir / "results.json"} is missing, and config.json as well; '
         'wanted the workdir of a run; check the path'
       )
   return runs

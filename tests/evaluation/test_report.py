@@ -443,7 +443,7 @@ def test_command(tmp_path, capsys):
     ([one, two], "data sets are 'digits' and 'cifar10'"),
     ([one, one], 'has seed 0 twice'),
     ([damaged], 'results.json is damaged'),
-    ([str(tmp_path)], 'holds no run'),
+    ([str(tmp_path)], 'results.json is missing'),
     ([one, '--reference=none.json'], 'none.json is missing'),
     ([one, f'--out={tmp_path}/nowhere/a.html'], 'nowhere'),
     ([one, f'--out={tmp_path}'], 'cannot use'),

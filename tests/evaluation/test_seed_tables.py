@@ -574,8 +574,8 @@ def test_command(tmp_path, capsys):
       "reference is a table of 'error'",
     ),
     ([*paths, twice], 'has seed 0 twice'),
-    ([str(empty)], 'holds no run'),
-    ([str(tmp_path / 'nowhere')], 'holds no run'),
+    ([str(empty)], 'results.json is missing'),
+    ([str(tmp_path / 'nowhere')], 'results.json is missing'),
   ):
     assert tables.main(arguments) == 1
     out, err = capsys.readouterr()
