@@ -10,6 +10,7 @@ import json
 import math
 import os
 import platform
+import reprlib
 import subprocess
 import sys
 import tempfile
@@ -198,10 +199,11 @@ def _wrong_entry(results: dict[str, Any]) -> str:
   scaling = results.get('temperature_scaling')
   if wrong or scaling is None:
     return wrong
-  if not isinstance(scaling, dict) or not isinstance(
-    scaling.get('temperature'), (int, float)
-  ):
-    return f'temperature_scaling is {scaling!r}, wanted an object with one'
+  if not isinstance(scaling, dict):
+    return f'temperature_scaling is {reprlib.repr(scaling)}, wanted an object'
+  temperature = scaling.get('temperature')
+  if not isinstance(temperature, (int, float)):
+    return f'the temperature of temperature_scaling is {temperature!r}'
   wrong = _wrong_figures(scaling)
   return wrong and f'temperature_scaling: {wrong}'
 
