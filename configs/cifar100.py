@@ -47,6 +47,7 @@ def get_config(variant: str = 'diffusion_blur') -> ml_collections.ConfigDict:
   config = ml_collections.ConfigDict()
   config.seed = 0
   config.method = variant
+  config.fitted_on = ''  # method of the run that gave the label schedule
   config.data = {
     'name': 'cifar100',
     'path': '',  # of an .npz or a folder, with name='archive' or 'folder'

@@ -323,7 +323,7 @@ def fitted_flags(schedule: Mapping[str, Any]) -> tuple[str, ...]:
       f'--config.mollify.{kind}_gamma_knots={knots}',
       f'--config.mollify.{kind}_power=1.0',
     ]
-  return tuple(flags)
+  return (*flags, f'--config.fitted_on={schedule["method"]}')
 
 
 @contextlib.contextmanager

@@ -27,7 +27,8 @@ FLOORS = {
   'training.journal': 6,
   'training': 4,  # all its other files
   'evaluation': 5,
-  'evaluation.seed_tables': 6,  # compares configs
+  'evaluation.seeds': 6,  # compares configs
+  'evaluation.seed_tables': 6,
   'evaluation.label_schedule': 7,  # commands, which open finished runs
   'evaluation.likelihood': 7,
   'evaluation.report': 6,

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from experiments.figures.inputs import Inputs
 from mollify_jax.corruptions.severities import CORRUPTIONS
 from mollify_jax.evaluation import corruption_tables as tables
-from mollify_jax.evaluation import plots, seeds
+from mollify_jax.evaluation import plots
 
 # Inches of a legend's entry without its letters, and of a letter of 8 points.
 _ENTRY, _LETTER = 0.6, 0.066
 
 
-def legend(figure, handles: Sequence, methods: Sequence[seeds.Method]) -> None:
+def legend(figure, handles: Sequence, methods: Sequence[plots.Method]) -> None:
   """One legend above the panels, in as many columns as fit a page."""
   made = figure.legend(
     handles,
@@ -26,7 +26,7 @@ def legend(figure, handles: Sequence, methods: Sequence[seeds.Method]) -> None:
     text.set_parse_math(False)  # names are not formulas
 
 
-def legend_height(methods: Sequence[seeds.Method]) -> float:
+def legend_height(methods: Sequence[plots.Method]) -> float:
   """Inches that the legend takes."""
   return 0.17 * math.ceil(len(methods) / _legend_columns(methods))
 

@@ -11,7 +11,7 @@ from typing import Any
 from mollify_jax.augment import AugmentOptions
 from mollify_jax.data import catalog
 from mollify_jax.data.dataset import Dataset
-from mollify_jax.evaluation import passes, reports, seeds
+from mollify_jax.evaluation import passes, plots, reports, seeds
 from mollify_jax.kernels.mollify import MollifySpec
 from mollify_jax.training.config import check_file
 
@@ -47,7 +47,7 @@ class Inputs:
     return [run for path in workdirs for run in reports.read_runs(path)]
 
   @functools.cached_property
-  def methods(self) -> list[seeds.Method]:
+  def methods(self) -> list[plots.Method]:
     """The runs, those that differ only in their seed together."""
     return seeds.group_runs(self.runs)
 

@@ -13,8 +13,8 @@ from mollify_jax.corruptions.severities import (
   SEVERITIES,
 )
 from mollify_jax.evaluation import corruption_tables as tables
-from mollify_jax.evaluation import seeds
 from mollify_jax.evaluation.plots import (
+  Method,
   fill_band,
   mean_and_std,
   new_figure,
@@ -134,23 +134,23 @@ def draw_heat_map(
 
 
 def draw_severity_curves(
-  path: str | os.PathLike, runs: Sequence[Mapping[str, Any]]
+  path: str | os.PathLike, methods: Sequence[Method]
 ) -> None:
   """Error, NLL and ECE against severity: all corruptions, and each group.
 
   Means over those of the fifteen that every run has whole, so that all curves
-  of a panel are over the same images. Runs that differ in nothing but their
-  seed are one curve, with a band of one standard deviation.
+  of a panel are over the same images. A method is one curve, with a band of
+  one standard deviation over its seeds.
 
   Args:
     path: of the PNG.
-    runs: result records with a `corrupted` entry, on one test set.
+    methods: of result records with a `corrupted` entry, on one test set.
 
   Raises:
-    ValueError: see `shared_corruptions` and `seeds.group_runs`.
+    ValueError: see `shared_corruptions`.
   """
+  runs = [run for method in methods for run in method.runs]
   shared = shared_corruptions(runs)
-  methods = seeds.group_runs(runs)
   panels_of = corruption_groups(shared)
   figure = new_figure(2.2 * len(panels_of), 6.0)
   panels = figure.subplots(
@@ -214,13 +214,13 @@ def corruption_groups(shared: Sequence[str]) -> dict[str, tuple[str, ...]]:
 
 
 def fill_severity(
-  panel, methods: Sequence[seeds.Method], names: Sequence[str], metric: str
+  panel, methods: Sequence[Method], names: Sequence[str], metric: str
 ) -> None:
   """Draws one metric against severity into axes, a curve per method.
 
   Args:
     panel: Matplotlib's axes.
-    methods: see `seeds.group_runs`.
+    methods: a curve each.
     names: the corruptions that are averaged, whole in every run.
     metric: a name in `corruption_tables.METRICS`; the error is in percent.
   """

@@ -292,7 +292,7 @@ def _flags(gamma, run):
     flags.append(f'--config.mollify.{kind}_gamma_knots="({knots})"')
     if getattr(run.spec.mollify, f'{kind}_power') != 1:
       flags.append(f'--config.mollify.{kind}_power=1.0')
-  return flags
+  return [*flags, f'--config.fitted_on={run.spec.method}']
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -76,6 +76,24 @@ _METADATA = {'png': {}, 'svg': {'Date': None}, 'pdf': {'CreationDate': None}}
 _DPI = {'png': 200, 'svg': 300, 'pdf': 300}  # of vectors: of the images inside
 
 
+class Method(NamedTuple):
+  """One method, trained once or with several seeds.
+
+  Attributes:
+    name: what it is called.
+    runs: result records (see `reports`), a seed each.
+  """
+
+  name: str
+  runs: tuple[Mapping[str, Any], ...]
+
+  @property
+  def title(self) -> str:
+    """The name, and of how many seeds if there are several."""
+    count = len(self.runs)
+    return f'{self.name} ({count} seeds)' if count > 1 else self.name
+
+
 def draw_mollification_strip(
   path: str | os.PathLike,
   strip: Mapping[str, tuple[np.ndarray, np.ndarray]],

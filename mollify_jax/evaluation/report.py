@@ -233,15 +233,13 @@ def _corruption_sections(rows, means, reference):
       )
       for mean in corrupted
     )
-    # Seeds are told by their title alone.
-    titled = [
-      {**record, 'method': title, 'config': {'seed': seed_tables.seed(record)}}
+    methods = [
+      plots.Method(title, tuple(row.records))
       for row in rows
       if (title := ' '.join(row.title.split())) in names
-      for record in row.records
     ]
     picture = _picture(
-      lambda path: corruption_plots.draw_severity_curves(path, titled),
+      lambda path: corruption_plots.draw_severity_curves(path, methods),
       'Curves of error, NLL and ECE against severity 0 (clean) to 5, for all '
       f'corruptions and for each group, a curve for each of {", ".join(names)}.'
       f' Error in % at severity 5, all corruptions: {errors_at_5}.',
@@ -415,7 +413,7 @@ def _differences(runs):
       '<p>Nothing but the seed.</p>' if len(runs) > 1 else '<p>One run.</p>'
     )
   groups = seed_tables.grouped(runs)
-  titles = [row.title for row in seed_tables.group_runs(runs)]
+  titles = [title for title, _ in groups]
   heads = ''.join(
     f'<th scope="col" class="value">{breakable(title)}</th>' for title in titles
   )
@@ -425,7 +423,7 @@ def _differences(runs):
       ', '.join(
         dict.fromkeys(str(_known(run).get(name, '-')) for run in members)
       )
-      for members in groups.values()
+      for _, members in groups
     ]
     cells = ''.join(
       f'<td class="value">{_marked(value, value != values[0])}</td>'

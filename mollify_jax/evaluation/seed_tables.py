@@ -11,7 +11,6 @@ in grey or in brackets.
 """
 
 import csv
-import dataclasses
 import io
 import json
 import math
@@ -32,7 +31,6 @@ from mollify_jax.evaluation.table_styles import (
   Column,
   Table,
 )
-from mollify_jax.training.config import flatten, run_spec
 
 STYLES = ('markdown', 'latex', 'csv', 'html')
 METRICS = ('error', 'nll', 'ece')
@@ -384,36 +382,28 @@ def group_runs(runs: Sequence[Run]) -> list[Row]:
   Rows are in the order of appearance and called by their method; where several
   would be called the same, by what else is different as well.
   """
-  groups = grouped(runs)
-  methods = [method for method, _ in groups]
-  titles = {}
-  for method in dict.fromkeys(methods):
-    configs = [config for other, config in groups if other == method]
-    told = seeds.tell_apart([json.loads(config) for config in configs])
-    for config, text in zip(configs, told, strict=True):
-      titles[method, config] = f'{method}, {text}' if text else method
   rows = []
-  for key, members in groups.items():
+  for title, members in grouped(runs):
     waiting = [run for run in members if run.results is None]
     note = ''
     if waiting:
       numbers = ', '.join(str(run.config.get('seed', '?')) for run in waiting)
       note = f'seed {numbers} has not finished'
     rows.append(
-      Row(titles[key], [run.results for run in members if run.results], note)
+      Row(title, [run.results for run in members if run.results], note)
     )
   return rows
 
 
-def grouped(runs: Sequence[Run]) -> dict[tuple[str, str], list[Run]]:
-  """Runs by their method and, as JSON, their config without the seed."""
-  groups = {}
-  for run in runs:
-    about = run.results or run.config
-    method = str(about.get('method', '?'))
-    key = method, json.dumps(config_but_seed(run.config), sort_keys=True)
-    groups.setdefault(key, []).append(run)
-  return groups
+def grouped(runs: Sequence[Run]) -> list[tuple[str, list[Run]]]:
+  """The runs of each method under its title; see `seeds.group`."""
+  about = [
+    # Runs on other images are refused later, and not told apart.
+    {'method': (run.results or run.config).get('method', '?')}
+    for run in runs
+  ]
+  groups = seeds.group(about, [run.config for run in runs])
+  return [(title, [runs[i] for i in indices]) for title, indices in groups]
 
 
 def seed(record: Mapping[str, Any]) -> Any:
@@ -436,21 +426,6 @@ def with_scaled(runs: Sequence[Run]) -> list[Run]:
     if run.results and run.results.get('temperature_scaling'):
       found.append(run._replace(results=reports.scaled(run.results)))
   return found
-
-
-def config_but_seed(config: Mapping[str, Any]) -> dict[str, Any]:
-  """The fields of a config, flat, without the seed.
-
-  Fields that came later than the run have the value that they had before they
-  could be set.
-  """
-  try:
-    config = dataclasses.asdict(run_spec(config))
-  except (TypeError, ValueError):  # of another version: compared as it is
-    pass
-  flat = json.loads(json.dumps(flatten(config)))
-  flat.pop('seed', None)
-  return flat
 
 
 def _is_corrupted(record):
@@ -493,9 +468,9 @@ def _check_seeds(title, records):
       f'row {title!r} has a record without a config, so it is not known '
       'whether its runs are seeds of one; give it a row of its own'
     )
-  first = config_but_seed(records[0]['config'])
+  first = seeds.telling_fields(records[0]['config'])
   for record in records[1:]:
-    other = config_but_seed(record['config'])
+    other = seeds.telling_fields(record['config'])
     wrong = [
       f'{name}: {first.get(name, "absent")!r} and {other.get(name, "absent")!r}'
       for name in sorted(first.keys() | other.keys())

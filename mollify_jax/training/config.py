@@ -103,6 +103,9 @@ class RunSpec:
   Attributes:
     seed: of initial parameters, order, augmentation and mollification.
     method: the variant's name, for tables.
+    fitted_on: the method of the run that the label schedule was fitted to, see
+      `evaluation.label_schedule`; '' is none. Changes nothing but tables: seeds
+      of one method then have schedules of their own.
     data: which data set.
     augment: names of augmentation steps, in order.
     augment_options: their parameters.
@@ -160,6 +163,7 @@ class RunSpec:
   deterministic: bool = False
   profile_steps: int = 0
   draws_per_image: int = 1
+  fitted_on: str = ''
 
   def __post_init__(self):
     _check_positive(

@@ -261,7 +261,8 @@ class Evaluator:
       corruption_plots.draw_heat_map(directory / 'corruptions.png', results)
       if corruption_tables.summarize(results)['mean_15']['count']:
         corruption_plots.draw_severity_curves(
-          directory / 'severities.png', [results]
+          directory / 'severities.png',
+          [plots.Method(results['method'], (results,))],
         )
 
 

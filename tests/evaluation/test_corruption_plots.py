@@ -10,9 +10,14 @@ from PIL import Image
 from mollify_jax.corruptions.severities import CORRUPTIONS, EXTRA_CORRUPTIONS
 from mollify_jax.evaluation import corruption_plots as plots
 from mollify_jax.evaluation import corruption_tables as tables
+from mollify_jax.evaluation.plots import Method
 
 # Drawing takes long; the tables are tested in every run.
 pytestmark = pytest.mark.slow
+
+
+def methods(runs):
+  return [Method(run['method'], (run,)) for run in runs]
 
 
 def record(method='plain', *, names=CORRUPTIONS, scale=1.0, **corrupted):
@@ -163,10 +168,12 @@ def test_gap_is_coloured_by_its_sign(tmp_path, drawn):
 
 def test_severity_curves(tmp_path, drawn):
   path = tmp_path / 'curves.png'
-  plots.draw_severity_curves(path, [record()])
+  plots.draw_severity_curves(path, methods([record()]))
   alone = read_png(path)
   runs = [record(), record('other', scale=0.5), record('third', scale=0.7)]
-  plots.draw_severity_curves(path, [*runs, record('fourth', scale=0.2)])
+  plots.draw_severity_curves(
+    path, methods([*runs, record('fourth', scale=0.2)])
+  )
   several = read_png(path)
   assert several.shape != alone.shape or (several != alone).any()
   figure = drawn[1]
@@ -196,7 +203,7 @@ def test_no_severity_curve_is_cut_off(tmp_path, drawn):
   for cell in run['corrupted']['cells']:
     if cell['corruption'] == 'pixelate':
       cell.update(error=0.99, nll=9.0, ece=0.9)
-  plots.draw_severity_curves(tmp_path / 'curves.png', [run])
+  plots.draw_severity_curves(tmp_path / 'curves.png', methods([run]))
   for panel in drawn[0].axes:
     low, high = panel.get_ylim()
     assert low == 0
@@ -205,7 +212,7 @@ def test_no_severity_curve_is_cut_off(tmp_path, drawn):
 
 def test_curves_are_over_the_corruptions_of_every_run(tmp_path, drawn):
   path = tmp_path / 'curves.png'
-  plots.draw_severity_curves(path, [record(), without_frost('other')])
+  plots.draw_severity_curves(path, methods([record(), without_frost('other')]))
   read_png(path)
   (figure,) = drawn
   assert figure.axes[0].get_title() == 'all (14 of 15)'
@@ -218,7 +225,7 @@ def test_curves_are_over_the_corruptions_of_every_run(tmp_path, drawn):
 def test_a_missing_figure_is_a_gap_in_its_curve(tmp_path, drawn):
   run = record()
   run['corrupted']['cells'][2]['nll'] = None
-  plots.draw_severity_curves(tmp_path / 'curves.png', [run])
+  plots.draw_severity_curves(tmp_path / 'curves.png', methods([run]))
   y = drawn[0].axes[5].get_lines()[0].get_ydata()
   assert np.isnan(y).tolist() == [False, False, False, True, False, False]
 
@@ -232,7 +239,7 @@ def test_what_cannot_be_drawn_is_one_line(tmp_path):
     ([record(names=EXTRA_CORRUPTIONS)], 'no corruption was run at all five'),
   ):
     with pytest.raises(ValueError, match=message) as caught:
-      plots.draw_severity_curves(path, runs)
+      plots.draw_severity_curves(path, methods(runs))
     assert '\n' not in str(caught.value)
   with pytest.raises(ValueError, match="unknown metric 'loss'; choose from"):
     plots.draw_heat_map(path, record(), 'loss')
@@ -259,5 +266,5 @@ def test_a_failed_write_leaves_the_old_picture(tmp_path, monkeypatch):
 def test_pyplot_and_its_global_state_stay_out(tmp_path, monkeypatch):
   monkeypatch.delitem(sys.modules, 'matplotlib.pyplot', raising=False)
   plots.draw_heat_map(tmp_path / 'map.png', record())
-  plots.draw_severity_curves(tmp_path / 'curves.png', [record()])
+  plots.draw_severity_curves(tmp_path / 'curves.png', methods([record()]))
   assert 'matplotlib.pyplot' not in sys.modules

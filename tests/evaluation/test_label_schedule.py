@@ -112,7 +112,10 @@ def test_the_command_prints_flags_that_a_config_takes(
   assert record['split'] == 'validation'
   assert list(record['gamma']) == ['noise', 'blur']
   fields = {}
-  for flag in record['flags']:
+  *knots, last = record['flags']
+  assert last == '--config.fitted_on=diffusion_blur'
+  assert last in text
+  for flag in knots:
     assert flag in text
     name, _, value = flag.removeprefix('--config.mollify.').partition('=')
     fields[name] = ast.literal_eval(value.strip('"'))

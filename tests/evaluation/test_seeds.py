@@ -1,5 +1,9 @@
 """Runs are one method if, and only if, nothing but the seed differs."""
 
+import copy
+import json
+from pathlib import Path
+
 import pytest
 
 from mollify_jax.evaluation import plots, seeds
@@ -32,18 +36,42 @@ def test_methods_of_one_name_are_told_apart_by_their_fields():
 
 def test_many_differences_are_counted():
   configs = [
-    {'seed': n, 'a': {f: n * (f != 'same') for f in ('same', *'bcdef')}}
-    for n in (0, 1)
+    {f'a.{f}': n * (f != 'same') for f in ('same', *'bcdef')} for n in (0, 1)
   ]
   assert seeds.tell_apart(configs) == [
     'b=0, c=0, d=0 and 2 more',
     'b=1, c=1, d=1 and 2 more',
   ]
-  assert seeds.tell_apart([{'b': 1, 'seed': 2}, {'b': 1, 'seed': 3}]) == [
-    '',
-    '',
-  ]
+  assert seeds.tell_apart([{'b': 1}, {'b': 1}]) == ['', '']
   assert seeds.tell_apart([{}, {'b': 1}]) == ['b=absent', 'b=1']
+
+
+def test_what_changes_no_figure_parts_no_seeds():
+  path = Path(__file__).parents[2] / 'experiments/cpu_cifar10/results.json'
+  old = json.loads(path.read_text())[0]
+  config = copy.deepcopy(old['config'])
+  config.update(seed=1, draws_per_image=1, steps_per_call=7, feed='sharded')
+  config['data'].update(path='elsewhere.npz', data_dir='there')
+  methods = seeds.group_runs([old, {**old, 'config': config}])
+  assert [method.title for method in methods] == ['plain (2 seeds)']
+  config['draws_per_image'] = 2
+  titles = [m.title for m in seeds.group_runs([old, {**old, 'config': config}])]
+  assert titles == ['plain, draws_per_image=1', 'plain, draws_per_image=2']
+
+
+def test_seeds_of_a_fitted_schedule_have_knots_of_their_own():
+  path = Path(__file__).parents[2] / 'experiments/cpu_cifar10/results.json'
+  old = json.loads(path.read_text())[3]
+  runs = []
+  for seed, last in ((0, 0.5), (1, 0.75)):
+    config = copy.deepcopy(old['config'])
+    config.update(seed=seed, fitted_on='diffusion_blur')
+    config['mollify']['noise_gamma_knots'] = (0.0, last)
+    runs.append({**old, 'config': config})
+  assert len(seeds.group_runs(runs)) == 1
+  for run in runs:
+    run['config']['fitted_on'] = ''
+  assert len(seeds.group_runs(runs)) == 2
 
 
 def test_networks_and_records_without_config_stay_apart():
