@@ -59,28 +59,41 @@ GROUPS: Mapping[str, Mapping[str, Mapping[str, object]]] = {
 
 
 def make_rows(recipe: tables.Recipe) -> list[tables.Row]:
-  """A row per group and setting; equal settings share their runs.
+  """A row per group and setting; what is the config's own is one run.
 
   Raises:
     ValueError: an unknown group.
   """
+  variant = 'diffusion_blur'
+  base = recipe.row('base', 'base', variant=variant)
   rows = []
   for group in recipe.groups or GROUPS:
     if group not in GROUPS:
       raise ValueError(
         f'unknown --group={group!r}; choose from {", ".join(GROUPS)}'
       )
-    for number, (title, fields) in enumerate(GROUPS[group].items()):
-      rows.append(
-        recipe.row(
-          f'{group}{number}',
-          title,
-          variant='diffusion_blur',
-          fields=fields,
-          group=group,
-        )
+    for title, fields in GROUPS[group].items():
+      row = recipe.row(
+        _name(fields), title, variant=variant, fields=fields, group=group
       )
-  return tables.share_equal(rows)
+      if tables.same_config(row, base):
+        row = row._replace(jobs=base.jobs)
+      rows.append(row)
+  return rows
+
+
+def _name(fields):
+  """Of a directory: 'noise_power=0.5,blur_power=2'."""
+  return ','.join(
+    f'{field.rpartition(".")[2]}={_spelt(value)}'
+    for field, value in fields.items()
+  )
+
+
+def _spelt(value):
+  if isinstance(value, tuple):
+    return '-'.join(value)
+  return f'{value:g}' if isinstance(value, float) else value
 
 
 if __name__ == '__main__':

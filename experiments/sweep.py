@@ -27,7 +27,7 @@ from typing import Any
 from absl import flags as absl_flags
 from ml_collections import config_flags
 
-from mollify_jax.evaluation import reports
+from mollify_jax.evaluation import reports, seeds
 from mollify_jax.training.config import check_file, differences, run_spec
 from mollify_jax.training.stopping import EXIT_STATUS
 
@@ -230,16 +230,12 @@ class Sweep:
     results = self.results(job)
     if results is None:
       return False
-    config = self.config(job)
-
-    def whole(config):
-      config = {**config, 'mollify': dict(config['mollify'])}
-      if job.fitted_on:  # which the run has and the job has not
-        for field in FITTED_FIELDS:
-          config['mollify'].pop(field, None)
-      return json.loads(json.dumps(dataclasses.asdict(run_spec(config))))
-
-    changed = differences(whole(results['config']), whole(config))
+    # A fitted run has a schedule that the job has not.
+    wanted = {**self.config(job), 'fitted_on': job.fitted_on}
+    changed = differences(
+      seeds.telling_fields({**results['config'], 'fitted_on': job.fitted_on}),
+      seeds.telling_fields(wanted),
+    )
     other = [line for line in changed if not line.startswith('eval.')]
     if other:
       raise ValueError(
@@ -275,7 +271,8 @@ class Sweep:
     fitted = ()
     if job.fitted_on:
       path = self.workdir / f'{job.directory}.labels.json'
-      if not path.exists():
+      begun = (self.workdir / job.directory / 'config.json').exists()
+      if not (begun and path.exists()):  # or it may be of an earlier run
         status = self._call(
           'mollify_jax.evaluation.label_schedule',
           str(self.workdir / job.needs),
@@ -287,8 +284,8 @@ class Sweep:
     arguments = [
       f'--config={job.argument}',
       f'--workdir={self.workdir / job.directory}',
-      *fitted,
       *job.all_flags(),
+      *fitted,
     ]
     if self._needs_evaluation(job):
       arguments.append('--mode=evaluate')
@@ -303,15 +300,6 @@ class Sweep:
       status = process.wait()
     # As a shell gives it: Popen's are negative for signals.
     return 128 - status if status < 0 else status
-
-
-# What fitting a label schedule sets in `config.mollify`.
-FITTED_FIELDS = (
-  'noise_gamma_knots',
-  'blur_gamma_knots',
-  'noise_power',
-  'blur_power',
-)
 
 
 def fitted_flags(schedule: Mapping[str, Any]) -> tuple[str, ...]:
@@ -332,6 +320,7 @@ def claimed(path: Path) -> Iterator[bool]:
   token = json.dumps(
     {
       'host': socket.gethostname(),
+      'processes': _process_space(),
       'process': os.getpid(),
       'id': uuid.uuid4().hex,
     }
@@ -405,7 +394,8 @@ def _is_held(path):
     now = os.stat(file.name).st_mtime
   if now - renewed > STALE_SECONDS:
     return False
-  if owner.get('host') != socket.gethostname():
+  # Containers may share a name, and number their processes each by itself.
+  if owner.get('processes') != _process_space():
     return True
   try:
     os.kill(owner['process'], 0)
@@ -414,6 +404,15 @@ def _is_held(path):
   except PermissionError:  # it is there, and somebody else's
     pass
   return True
+
+
+def _process_space():
+  """What the numbers of processes are valid in: one boot, one container."""
+  try:
+    boot = Path('/proc/sys/kernel/random/boot_id').read_text().strip()
+    return f'{boot} {os.readlink("/proc/self/ns/pid")}'
+  except OSError:  # not Linux
+    return socket.gethostname()
 
 
 def _read(path):

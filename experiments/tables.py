@@ -17,7 +17,6 @@ written anew after each. An exit status of 75 asks for the same command again.
 """
 
 import argparse
-import json
 import re
 import runpy
 import sys
@@ -31,6 +30,7 @@ from mollify_jax.evaluation import (
   corruption_plots,
   page_style,
   plots,
+  report,
   reports,
   seed_tables,
 )
@@ -166,15 +166,12 @@ class Recipe(NamedTuple):
     )
 
 
-def share_equal(rows: Sequence[Row]) -> list[Row]:
-  """The rows, with one job for all that have the same config."""
-  known: dict[str, Job] = {}
-
-  def shared(job):
-    config = {**job.config(), 'method': ''}
-    return known.setdefault(json.dumps([config, job.fitted_on]), job)
-
-  return [row._replace(jobs=tuple(map(shared, row.jobs))) for row in rows]
+def same_config(row: Row, other: Row) -> bool:
+  """Whether two rows have the same runs but for their name."""
+  return all(
+    {**mine.config(), 'method': ''} == {**theirs.config(), 'method': ''}
+    for mine, theirs in zip(row.jobs, other.jobs, strict=True)
+  )
 
 
 def main(
@@ -216,7 +213,10 @@ def main(
 
     def write():
       print(f'[{sweep.progress()}]', flush=True)
-      write_tables(name, sweep, rows, out, reference)
+      try:
+        write_tables(name, sweep, rows, out, reference)
+      except (OSError, ValueError) as error:  # the runs go on
+        print('warning:', errors.describe(error), file=sys.stderr, flush=True)
 
     if not options.tables_only:
       status = sweep.run(on_finished=write)
@@ -235,7 +235,7 @@ def write_tables(
   out: Path,
   reference: Mapping[str, Any] | None = None,
 ) -> str:
-  """Writes NAME.md, .tex, .csv, .html, results.json and pictures into `out`.
+  """Writes NAME.md, .tex, .csv, .html, NAME_results.json and pictures.
 
   Returns:
     The tables of errors, as Markdown.
@@ -266,19 +266,26 @@ def write_tables(
     if sweep.state(job) == 'finished'
   ]
   if runs:
-    reports.write_json(out / 'results.json', runs)
+    reports.write_json(out / f'{name}_results.json', runs)
     if name == 'table1':
-      _draw(runs, out)
+      _draw(seed_rows(sweep, rows, scaled=False), out)
   return '\n\n'.join(
     _under(group, seed_tables.render(lines, 'error', 'markdown'), 'markdown')
     for group, lines in tables
   )
 
 
-def seed_rows(sweep: Sweep, rows: Sequence[Row]) -> list[seed_tables.Row]:
-  """The finished records of each row, and a row with a fitted temperature.
+def seed_rows(
+  sweep: Sweep, rows: Sequence[Row], *, scaled: bool = True
+) -> list[seed_tables.Row]:
+  """The finished records of each row.
 
   What is not finished has a row that says how far it is.
+
+  Args:
+    sweep: whose runs they are.
+    rows: of the table.
+    scaled: whether rows with a fitted temperature follow, where there is one.
   """
   lines = []
   for row in rows:
@@ -291,10 +298,25 @@ def seed_rows(sweep: Sweep, rows: Sequence[Row]) -> list[seed_tables.Row]:
         records.append(record)
     note = '; '.join(missing)
     lines.append(seed_tables.Row(row.title, records, note))
-    scaled = [reports.scaled(r) for r in records if 'temperature_scaling' in r]
-    if scaled:
-      lines.append(seed_tables.Row(f'{row.title}, temperature scaled', scaled))
+    fitted = [r for r in records if scaled and r.get('temperature_scaling')]
+    if fitted:
+      lines.append(
+        seed_tables.Row(
+          f'{row.title}, temperature scaled',
+          [reports.scaled(record) for record in fitted],
+          _temperatures([r['temperature_scaling'] for r in fitted]),
+        )
+      )
   return lines
+
+
+def _temperatures(scalings):
+  """'logits divided by 0.91, 1.2 (a bound)'."""
+  texts = [
+    f'{s["temperature"]:.3g}{" (a bound)" if s.get("at_bound") else ""}'
+    for s in scalings
+  ]
+  return f'logits divided by {", ".join(texts)}'
 
 
 def _parse(name, description, arguments, with_groups):
@@ -325,16 +347,16 @@ def _parse(name, description, arguments, with_groups):
   for flag in flags:
     if not flag.startswith('--config.') or '=' not in flag:
       raise ValueError(f'unknown flag {flag!r}; see --help')
-  config = options.config or str(ROOT / 'configs' / f'{options.dataset}.py')
-  digits = options.dataset == 'digits'
-  budget = (DIGITS_BUDGETS if digits else BUDGETS)[options.budget]
   recipe = Recipe(
-    config=config,
+    config=options.config or str(ROOT / 'configs' / f'{options.dataset}.py'),
     seeds=tuple(range(options.seeds)),
-    flags=(*(f'--config.{field}' for field in budget), *flags),
+    flags=tuple(flags),
     groups=tuple(filter(None, getattr(options, 'group', '').split(','))),
   )
-  return options, recipe
+  digits = recipe.plain()['data']['name'] == 'digits'
+  budget = (DIGITS_BUDGETS if digits else BUDGETS)[options.budget]
+  fields = (f'--config.{field}' for field in budget)
+  return options, recipe._replace(flags=(*fields, *flags))
 
 
 def _shard(text):
@@ -354,12 +376,14 @@ def _environment(budget):
   return {'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': count}
 
 
-def _draw(runs, out):
-  """Severity curves and the temperature grid, of runs of one seed."""
-  first = [run for run in runs if run['config']['seed'] == 0]
-  plots.draw_comparison(out / 'temperatures.png', first)
-  if all(run.get('corrupted', {}).get('cells') for run in first):
-    corruption_plots.draw_severity_curves(out / 'severities.png', first)
+def _draw(rows, out):
+  """Severity curves and the temperature grid, means over seeds."""
+  rows = [row for row in rows if row.records]
+  means = [report.mean_record(row) for row in rows]
+  plots.draw_comparison(out / 'temperatures.png', means)
+  if all(mean.get('corrupted') for mean in means):
+    methods = [plots.Method(row.title, tuple(row.records)) for row in rows]
+    corruption_plots.draw_severity_curves(out / 'severities.png', methods)
 
 
 def _under(group, text, style):

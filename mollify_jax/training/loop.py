@@ -86,8 +86,9 @@ def describe(results: dict[str, Any]) -> str:
   if results.get('corrupted', {}).get('cells'):
     tables.append(corruption_tables.format_run(results))
   if scaling := results.get('temperature_scaling'):
+    bound = ' (a bound)' if scaling.get('at_bound') else ''
     tables.append(
-      f'with logits divided by {scaling["temperature"]:.4g}, fitted to '
+      f'with logits divided by {scaling["temperature"]:.4g}{bound}, fitted to '
       f'{scaling["examples"]:,} images held out of training:\n'
       '  python -m mollify_jax.evaluation.reports --temperature_scaling WORKDIR'
     )

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -36,7 +37,7 @@ class Runs(Sweep):
     flags = dict(a.lstrip('-').split('=', 1) for a in arguments if '=' in a)
     if module.endswith('label_schedule'):
       rows = [{'new_gamma': 0.0}, {'new_gamma': 0.5}]
-      record = {'gamma': {'noise': rows, 'blur': rows}}
+      record = {'method': 'both', 'gamma': {'noise': rows, 'blur': rows}}
       Path(flags['out']).write_text(json.dumps(record))
       return 0
     directory = Path(flags['workdir'])
@@ -76,7 +77,8 @@ def test_what_is_finished_is_not_run_again(tmp_path):
 
 
 def test_a_fitted_schedule_waits_for_its_run_and_becomes_flags(tmp_path):
-  jobs = [make_job('fitted', fitted_on='both'), make_job('both')]
+  power = ('--config.mollify.noise_power=3.0',)
+  jobs = [make_job('fitted', flags=power, fitted_on='both'), make_job('both')]
   runs = Runs(jobs, tmp_path)
   assert runs.state(jobs[0]) == 'waiting'
   assert runs.run() == 0
@@ -85,7 +87,21 @@ def test_a_fitted_schedule_waits_for_its_run_and_becomes_flags(tmp_path):
   assert str(tmp_path / 'both-seed0') in runs.calls[1][1]
   flags = runs.calls[2][1]
   assert '--config.mollify.noise_gamma_knots=(0.0, 0.5)' in flags
-  assert '--config.mollify.noise_power=1.0' in flags
+  assert '--config.fitted_on=both' in flags
+  # They win over what was asked for of all runs.
+  powers = [flag for flag in flags if 'noise_power' in flag]
+  assert powers[-1] == '--config.mollify.noise_power=1.0'
+
+
+def test_a_schedule_of_runs_that_were_deleted_is_fitted_again(tmp_path):
+  jobs = [make_job('both'), make_job('fitted', fitted_on='both')]
+  assert Runs(jobs, tmp_path).run() == 0
+  for job in jobs:
+    shutil.rmtree(tmp_path / job.directory)
+  runs = Runs(jobs, tmp_path)
+  assert runs.run() == 0
+  modules = [module.rpartition('.')[2] for module, _ in runs.calls]
+  assert modules == ['main', 'label_schedule', 'main']
 
 
 def test_a_run_of_another_config_is_refused_and_another_evaluation_made(
@@ -145,19 +161,19 @@ def test_a_claimed_job_is_left_to_its_owner(tmp_path, capsys):
   assert 'plain-seed0: running' in capsys.readouterr().err
 
 
-@pytest.mark.parametrize('host', ['', 'elsewhere'])
-def test_stale_claims_are_taken_over(tmp_path, host):
+@pytest.mark.parametrize('space', ['', 'of another container'])
+def test_stale_claims_are_taken_over(tmp_path, space):
   path = tmp_path / 'x.claim'
   with claimed(path):
     owner = json.loads(path.read_text())
-  # A process that has ended, or a host that no longer renews its claim.
+  # A process that has ended, or one elsewhere that no longer renews its claim.
   gone = subprocess.Popen([sys.executable, '-c', ''])
   gone.wait()
-  owner.update(process=gone.pid, host=host or owner['host'])
+  owner.update(process=gone.pid, processes=space or owner['processes'])
   path.write_text(json.dumps(owner))
-  if host:
+  if space:
     with claimed(path) as mine:
-      assert not mine  # for its clock is fresh
+      assert not mine  # for it was renewed just now
     old = time.time() - 2 * sweep.STALE_SECONDS
     os.utime(path, (old, old))
   with claimed(path) as mine:
@@ -166,36 +182,48 @@ def test_stale_claims_are_taken_over(tmp_path, host):
   assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_only_one_of_many_gets_a_stale_claim(tmp_path):
   """Processes that all find the same stale claim at once."""
   path = tmp_path / 'x.claim'
   path.write_text(json.dumps({'host': 'elsewhere', 'process': 1}))
   old = time.time() - 2 * sweep.STALE_SECONDS
   os.utime(path, (old, old))
+  told = tmp_path / 'told'
+  told.mkdir()
   program = (
     'import sys, time\n'
     'from pathlib import Path\n'
     'from experiments.sweep import claimed\n'
-    'time.sleep(max(0, float(sys.argv[2]) - time.time()))\n'
-    'with claimed(Path(sys.argv[1])) as mine:\n'
-    '  print(int(mine), flush=True)\n'
-    '  time.sleep(mine and 3)\n'
+    'path, told, name = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]\n'
+    '(told / f"ready{name}").touch()\n'
+    'while not (told / "go").exists(): time.sleep(0.001)\n'
+    'with claimed(path) as mine:\n'
+    '  (told / f"answer{name}").write_text(str(int(mine)))\n'
+    '  while mine and len(list(told.glob("answer*"))) < 4: time.sleep(0.01)\n'
   )
-  start = str(time.time() + 12)
   processes = [
     subprocess.Popen(
-      [sys.executable, '-c', program, str(path), start],
-      stdout=subprocess.PIPE,
-      text=True,
+      [sys.executable, '-c', program, str(path), str(told), str(number)],
       cwd=ROOT,
     )
-    for _ in range(4)
+    for number in range(4)
   ]
-  counts = [int(process.communicate()[0]) for process in processes]
-  assert sum(counts) == 1
-  assert list(tmp_path.iterdir()) == []
+  try:
+    while len(list(told.glob('ready*'))) < 4:
+      assert all(process.poll() is None for process in processes)
+      time.sleep(0.1)
+    (told / 'go').touch()
+    assert [process.wait(timeout=120) for process in processes] == [0] * 4
+  finally:
+    for process in processes:
+      process.kill()
+  answers = [answer.read_text() for answer in told.glob('answer*')]
+  assert sorted(answers) == ['0', '0', '0', '1']
+  assert list(tmp_path.iterdir()) == [told]
 
 
+@pytest.mark.slow
 def test_a_signal_reaches_the_run_and_ends_the_sweep(tmp_path):
   """The real thing: SIGTERM while a run trains, and the same command again."""
   command = [

@@ -1,5 +1,6 @@
 """Which runs a table is made of, and what is written of them."""
 
+import copy
 import csv
 import json
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from experiments import ablations, augmentations, table1, tables
+from experiments.sweep import Sweep
 
 ROOT = Path(__file__).parents[2]
 CIFAR10 = str(ROOT / 'configs' / 'cifar10.py')
@@ -101,6 +103,9 @@ def test_ablations_change_one_thing_and_share_equal_runs():
       frozenset({'draws_per_image'}): 3,
     }
   )
+  assert len([row for row in rows if row.jobs[0].name == 'base']) == 7
+  assert 'noise_power=0.5,blur_power=2-seed0' in jobs
+  assert 'roles=noise-blur-seed0' in jobs
   some = ablations.make_rows(recipe(groups=('loss', 'draws')))
   assert {row.group for row in some} == {'loss', 'draws'}
   with pytest.raises(ValueError, match="unknown --group='luck'; choose from"):
@@ -164,6 +169,42 @@ def test_a_table_without_runs_says_so(tmp_path):
   ]
 
 
+def test_a_table_is_written_of_whatever_is_finished(tmp_path):
+  """Seeds 1 and 2 of one method, and a fitted row whose seeds' knots differ."""
+  path = ROOT / 'experiments' / 'cpu_cifar10' / 'results.json'
+  records = {run['method']: run for run in json.loads(path.read_text())}
+  flags = ('--config.data.validation_fraction=0.1',)
+  rows = table1.make_rows(recipe(DIGITS, (0, 1, 2), flags))
+  jobs = [job for row in rows for job in row.jobs]
+  for job in jobs:
+    config = job.config()
+    if job.seed == 0 or job.name not in ('blur', 'diffusion_blur_fitted'):
+      continue
+    record = copy.deepcopy(records[job.argument.rpartition(':')[2]])
+    if job.fitted_on:
+      config['fitted_on'] = job.fitted_on
+      config['mollify'].update(
+        noise_gamma_knots=(0.0, job.seed / 3), noise_power=1.0
+      )
+    record.update(config=config, method=config['method'])
+    (tmp_path / job.directory).mkdir()
+    (tmp_path / job.directory / 'results.json').write_text(json.dumps(record))
+  sweep = Sweep(jobs, tmp_path)
+  text = tables.write_tables('table1', sweep, rows, tmp_path)
+  lines = [line for line in text.splitlines() if line.startswith('| +')]
+  assert lines[1].startswith('| + Blur | 2 |')
+  assert lines[3].startswith('| + Diffusion + Blur, fitted labels | 2 |')
+  assert 'seed 0 waiting' in text
+  for name in ('severities.png', 'temperatures.png', 'table1_results.json'):
+    assert (tmp_path / name).exists()
+
+
+def test_digits_get_their_own_budget_by_whatever_name():
+  arguments = [f'--config={DIGITS}', '--workdir=x', '--budget=fast']
+  _, found = tables._parse('table1', '', arguments, False)
+  assert found.plain()['model'] == 'small_cnn'
+
+
 @pytest.mark.slow
 def test_the_whole_of_it_on_digits(tmp_path):
   """Five methods, two seeds, fitted labels and temperatures, four styles."""
@@ -184,7 +225,7 @@ def test_the_whole_of_it_on_digits(tmp_path):
   assert '+ Blur, temperature scaled' in titles
   assert len(titles) == 10
   assert all(int(x['n']) == 2 for x in clean)
-  runs = json.loads((tmp_path / 'results.json').read_text())
+  runs = json.loads((tmp_path / 'table1_results.json').read_text())
   assert len(runs) == 10
   for name in ('table1.md', 'table1.tex', 'table1.html', 'severities.png'):
     assert (tmp_path / name).stat().st_size > 1000
