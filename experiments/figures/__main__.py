@@ -42,24 +42,16 @@ FIGURES = MappingProxyType(
 )
 
 
-class Parser(argparse.ArgumentParser):
-  """Says what is wrong in one line, like every other error."""
-
-  def error(self, message):
-    raise ValueError(f'{message}; see --help')
-
-
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
   """The arguments of the command.
 
   Raises:
     ValueError: one line of what is wrong.
   """
-  parser = Parser(
+  parser = errors.ArgumentParser(
     prog='python -m experiments.figures',
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,
-    allow_abbrev=False,
   )
   parser.add_argument('name', help=f'all, {", ".join(FIGURES)}')
   parser.add_argument(

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mollify_jax import errors
 from mollify_jax.augment import AugmentOptions
 from mollify_jax.data import catalog
 from mollify_jax.data.dataset import Dataset
@@ -29,6 +30,7 @@ class Inputs:
 
   def __init__(self, arguments: argparse.Namespace):
     self.arguments = arguments
+    self._is_of_run = False  # the data set
 
   @functools.cached_property
   def runs(self) -> list[dict[str, Any]]:
@@ -53,8 +55,21 @@ class Inputs:
 
   @functools.cached_property
   def dataset(self) -> Dataset:
-    """The data set whose images are shown."""
-    return catalog.load(self._data, self.cache)
+    """The data set whose images are shown.
+
+    Raises:
+      NotGivenError: it is a run's, no option names it, and it is not here.
+      ValueError, TypeError, OSError: as `catalog.load`.
+    """
+    try:
+      return catalog.load(self._data, self.cache)
+    except (ValueError, OSError) as error:
+      if not self._is_of_run:
+        raise
+      raise NotGivenError(
+        f'the images of the run cannot be read ({errors.describe(error)}); '
+        'name them by --data and --path, or others'
+      ) from error
 
   @property
   def cache(self) -> Path:
@@ -120,6 +135,7 @@ class Inputs:
     )
     other._config = (self._data if given else data, mollify, options)
     other._data = other._config[0]
+    other._is_of_run = not given
     return other
 
   @functools.cached_property

@@ -4,7 +4,6 @@ import numpy as np
 
 from experiments.figures.inputs import Inputs, NotGivenError
 from mollify_jax.evaluation import passes, plots
-from mollify_jax.kernels import schedules
 
 TEMPERATURES = tuple(np.linspace(0, 1, 6).tolist())
 CORRUPTIONS = ('noise', 'blur')
@@ -104,17 +103,17 @@ def choose_method(inputs: Inputs):
 def fill_softening(panel, spec) -> None:
   """Draws gamma(t) for noise and blur into axes."""
   t = np.linspace(0, 1, 101)
-  for name, gamma, power in (
-    ('noise', schedules.noise_gamma, spec.noise_power),
-    ('blur', schedules.blur_gamma, spec.blur_power),
+  for name, gamma, knots, power in (
+    ('noise', spec.noise_gamma, spec.noise_gamma_knots, spec.noise_power),
+    ('blur', spec.blur_gamma, spec.blur_gamma_knots, spec.blur_power),
   ):
     panel.plot(
       t,
-      np.asarray(gamma(t, power)),
+      np.asarray(gamma(t)),
       **plots.KINDS[name].of_line(),
       markevery=20,
       markersize=4,
-      label=f'{name}, k = {power:g}',
+      label=f'{name}, fitted' if knots else f'{name}, k = {power:g}',
     )
   panel.set_title('label softening', fontsize=8)
   panel.set_xlabel('temperature t')

@@ -161,7 +161,7 @@ def fit_run(run: FinishedRun, num_knots: int = 11) -> dict[str, Any]:
   dataset, feed_kind = reopen_data(
     run.spec,
     run.directory.parent / 'mollify_cache',
-    run.results['data_fingerprint'],
+    run.results,
   )
   spec = passes.EvalSpec(
     num_classes=len(run.class_names),

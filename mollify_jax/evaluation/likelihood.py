@@ -300,7 +300,7 @@ def run_likelihood(
   dataset, kind = reopen_data(
     run.spec,
     run.directory.parent / 'mollify_cache',
-    run.results['data_fingerprint'],
+    run.results,
   )
   dataset = _spread(dataset, split, examples)
   num_classes = len(run.class_names)

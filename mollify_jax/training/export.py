@@ -1,5 +1,6 @@
 """A finished run written as a folder that is used without this package."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -13,7 +14,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from mollify_jax import errors, exported
-from mollify_jax.training.config import differences
+from mollify_jax.training.config import differences, run_spec
 from mollify_jax.training.finished import FinishedRun, make_predict, open_run
 from mollify_jax.training.workdir import locked
 
@@ -163,9 +164,7 @@ def _check_replaceable(folder: Path, run: FinishedRun) -> None:
     )
   try:
     config = json.loads((folder / exported.CONFIG).read_bytes())
-    changed = differences(
-      {**config, 'eval': {}}, {**run.results['config'], 'eval': {}}
-    )
+    changed = differences(_compared(config), _compared(run.results['config']))
   except (OSError, ValueError, TypeError, AttributeError, RecursionError):
     return  # a damaged one, which is what to export again for
   if changed:
@@ -175,11 +174,17 @@ def _check_replaceable(folder: Path, run: FinishedRun) -> None:
     )
 
 
+def _compared(config: Mapping[str, Any]) -> dict[str, Any]:
+  """A config with what fields had before they could be set, but `eval`."""
+  whole = dataclasses.asdict(run_spec(config))
+  return {**json.loads(json.dumps(whole)), 'eval': {}}
+
+
 def _write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
   """Writes files into a folder beside, and renames it into place.
 
   Between the two renames that replace a folder there is none for a moment; a
-  process killed just then leaves both, and the next export clears them away.
+  process killed just then leaves both, and the next export mends that.
   """
   try:
     temporary = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=folder.parent))
@@ -207,6 +212,13 @@ _PREFIX = f'.{FOLDER}.'
 
 
 def _remove_leftovers(directory: Path) -> None:
-  """Deletes folders of an export that was killed."""
+  """Deletes folders of an export that was killed.
+
+  One that was killed between its two renames has left the old export under
+  another name: it goes back.
+  """
+  for old in directory.glob(f'{_PREFIX}*.old'):
+    if not os.path.lexists(directory / FOLDER):
+      old.rename(directory / FOLDER)
   for path in directory.glob(f'{_PREFIX}*'):
     shutil.rmtree(path, ignore_errors=True)

@@ -1,7 +1,10 @@
 """What a run reads: its data set, and the feed that its size asks for."""
 
+import dataclasses
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -37,25 +40,31 @@ def open_data(
 
 
 def reopen_data(
-  spec: RunSpec, cache_dir: Path, fingerprint: str
+  spec: RunSpec, cache_dir: Path, results: Mapping[str, Any]
 ) -> tuple[Dataset | StreamedDataset, str]:
   """`open_data`, for a run that has been finished.
+
+  The feed is the run's: streams know their examples by name, size and time,
+  arrays by their pixels, and the two hold out other images.
 
   Args:
     spec: of the run.
     cache_dir: where decoded images may be kept.
-    fingerprint: of the data that the run was trained on.
+    results: the result record of the run.
 
   Raises:
     ValueError: other data is there now; or as `open_data`.
     TypeError, OSError: as `open_data`.
   """
-  dataset, kind = open_data(spec, cache_dir)
+  feed = results.get('feed', spec.feed)
+  dataset, kind = open_data(dataclasses.replace(spec, feed=feed), cache_dir)
+  fingerprint = results['data_fingerprint']
   if dataset.fingerprint != fingerprint:
+    told = ', the times of its files too' if kind == 'streaming' else ''
     raise ValueError(
       f'the data set {dataset.name!r} that is here has the fingerprint '
       f'{dataset.fingerprint!r}, and the run was trained on {fingerprint!r}; '
-      'bring back the data that it was trained on'
+      f'bring back the data that it was trained on{told}'
     )
   return dataset, kind
 

@@ -164,6 +164,7 @@ def _run(
       # Time and speed are those of the machine that trained.
       before = reports.read_results(results_path)
       results['environment'] = before['environment']
+      results['command'] = results['command'] or before.get('command', [])
     results.update(evaluator.everything(state, directory))
     if jax.process_index() == 0:
       try:
