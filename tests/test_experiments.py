@@ -121,8 +121,9 @@ def test_the_second_start_finds_the_programs_of_the_first(tmp_path):
   record = json.loads(out.read_text())
   first, second = record['rows']
   assert (first['start'], second['start']) == ('first', 'second')
-  assert first['programs_written'][0] > 0
-  assert second['programs_written'] == [0]
+  # What compiles in less than a second is not kept; which that is, a busy
+  # machine may see otherwise the second time.
+  assert first['programs_written'][0] > second['programs_written'][0]
   for row in record['rows']:
     for which in ('wall', 'CPU'):
       assert 0 < row[f'{which} to step 1']['seconds'] < row[which]['seconds']
