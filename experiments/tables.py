@@ -17,6 +17,7 @@ written anew after each. An exit status of 75 asks for the same command again.
 """
 
 import argparse
+import os
 import re
 import runpy
 import sys
@@ -348,7 +349,9 @@ def _parse(name, description, arguments, with_groups):
     if not flag.startswith('--config.') or '=' not in flag:
       raise ValueError(f'unknown flag {flag!r}; see --help')
   recipe = Recipe(
-    config=options.config or str(ROOT / 'configs' / f'{options.dataset}.py'),
+    # As it would be typed, for the commands that records hold.
+    config=options.config
+    or os.path.relpath(ROOT / 'configs' / f'{options.dataset}.py'),
     seeds=tuple(range(options.seeds)),
     flags=tuple(flags),
     groups=tuple(filter(None, getattr(options, 'group', '').split(','))),
