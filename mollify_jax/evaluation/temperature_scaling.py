@@ -99,4 +99,4 @@ def _slope(logits, labels, inverse):
       (mean - z_true).sum(),
       np.maximum(square - np.square(mean), 0).sum(),
     )
-  return sums / len(labels)
+  return tuple((sums / len(labels)).tolist())
