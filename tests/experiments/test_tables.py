@@ -232,4 +232,4 @@ def test_the_whole_of_it_on_digits(tmp_path):
   again = subprocess.run(
     command, cwd=ROOT, capture_output=True, text=True, check=True
   )
-  assert ', seed ' not in again.stdout
+  assert 'under way' not in again.stdout
