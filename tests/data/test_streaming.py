@@ -591,7 +591,9 @@ def test_workers_end_with_an_interrupted_or_killed_parent(
   assert not alive
   if name == 'SIGINT':
     assert errors.count('Traceback') == 1
-    assert errors.rstrip().endswith('KeyboardInterrupt')
+    # If a batch was on its way, Python's tracker of shared memory clears it up
+    # and says so after this.
+    assert '\nKeyboardInterrupt\n' in errors
 
 
 def test_grain_not_installed(pictures, monkeypatch):
